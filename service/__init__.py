@@ -1,0 +1,1 @@
+"""verifyd: one-time codes, issued, delivered and checked."""
