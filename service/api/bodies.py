@@ -1,0 +1,146 @@
+"""The bodies that callers send, each read and judged as a whole."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.api.problems import Problem
+from service.code import MAX_LENGTH, MIN_LENGTH
+from service.provider import Channel
+
+_DIGITS = rf"^[0-9]{{{MIN_LENGTH},{MAX_LENGTH}}}$"
+_HOST = r"^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise ValueError("write an IPv4 or IPv6 address") from None
+
+
+Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
+Text = Annotated[str, Field(min_length=1, max_length=128)]
+Code = Annotated[str, Field(pattern=_DIGITS)]
+To = Annotated[str, Field(min_length=1, max_length=64)]
+LimitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
+class Body(BaseModel):
+    """A JSON object without fields that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        """Nothing: a body holds numbers and codes."""
+        return []
+
+
+class TransactionBody(Body):
+    """What the code authorizes (PSD2)."""
+
+    amount: Annotated[str, Field(min_length=1, max_length=32)]
+    payee: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Signals(Body):
+    """What the caller knows of the person's connection and device, for the guard."""
+
+    ip: Address | None = None
+    device_id: Text | None = None
+    user_agent: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    session_id: Text | None = None
+    trusted: bool = False
+    challenge_passed: bool = False
+
+
+class CreateBody(Body):
+    """`POST /verifications`."""
+
+    to: To
+    country: Country | None = None
+    channel: Channel | None = None
+    cascade: Annotated[list[Channel], Field(min_length=1, max_length=len(Channel))] | None = None
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")] | None = None
+    purpose: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "login"
+    code: Code | None = None
+    transaction: TransactionBody | None = None
+    app_hash: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{11}$")] | None = None
+    webotp_domain: Annotated[str, Field(pattern=_HOST, max_length=253)] | None = None
+    signals: Signals = Signals()
+    limit_keys: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], Text], Field(max_length=5)
+    ] = {}
+    metadata: Annotated[dict[Text, Annotated[str, Field(max_length=128)]], Field(max_length=10)] = {}
+
+    @model_validator(mode="after")
+    def _one_order(self) -> CreateBody:
+        if self.channel is not None and self.cascade is not None:
+            raise ValueError("give `channel` or `cascade`, not both")
+        if self.cascade is not None and len(set(self.cascade)) < len(self.cascade):
+            raise ValueError("`cascade` names a channel twice")
+        return self
+
+
+class CheckBody(Body):
+    """`POST /verifications/check`."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    to: To | None = None
+    country: Country | None = None
+    code: Code
+    transaction: TransactionBody | None = None
+
+    @model_validator(mode="after")
+    def _one_name(self) -> CheckBody:
+        if (self.id is None) == (self.to is None):
+            raise ValueError("give `id` or `to`, one of them")
+        return self
+
+
+class ResendBody(Body):
+    """`POST /verifications/{id}/resend`; may be left out."""
+
+    channel: Channel | None = None
+
+
+class CancelBody(Body):
+    """`POST /verifications/{id}/cancel`; may be left out."""
+
+
+class FeedbackBody(Body):
+    """`POST /verifications/{id}/feedback`."""
+
+    converted: bool
+
+
+B = TypeVar("B", bound=Body)
+
+
+def read(model: type[B], raw: bytes) -> B:
+    """Read a body; an empty one is read as `{}`. Raises Problem with every error that it has."""
+    try:
+        return model.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+    if any(one["type"] == "json_invalid" for one in found):
+        raise Problem("invalid_json", "write a JSON object in UTF-8")
+    errors = [{"path": _path(one["loc"]), "message": _message(one["type"], one["msg"])} for one in found]
+    raise Problem("invalid_request", "; ".join(f"{e['path']}: {e['message']}" for e in errors), {"errors": errors})
+
+
+def _path(places: tuple[int | str, ...]) -> str:
+    # The caller's own names of fields are cut: they are echoed, and might be anything.
+    return ".".join(str(place)[:64] for place in places if place != "[key]") or "body"
+
+
+def _message(kind: str, text: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown field"
+    if kind == "missing":
+        return "needed"
+    return text.removeprefix("Value error, ")

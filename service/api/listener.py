@@ -1,0 +1,116 @@
+"""What every request meets first and last: its id, its route, the limit of its body, its problems, its log line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
+
+from service import log
+from service.api.problems import Problem, unavailable
+from service.errors import Unavailable
+from service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY = 16 * 1024
+SECONDS = 1.9
+"""How long an answer may take: a caller hears within two seconds that Redis is away."""
+
+_SENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Listener:
+    """The ASGI application of one listening address."""
+
+    def __init__(self, routes: Sequence[Route], metrics: Metrics) -> None:
+        self.routes = tuple(routes)
+        self._metrics = metrics
+        # Most requests go to a few paths without parameters: they are found without asking every route.
+        self._plain = {route.path: route for route in reversed(routes) if "{" not in route.path}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        name = given if _SENT_ID.fullmatch(given) else secrets.token_hex(8)
+        about = log.begin(name)
+        began = time.perf_counter()
+        route = self._route(scope)
+        try:
+            response = await self._answer(request, route)
+        except ClientDisconnect:
+            return
+        response.headers["x-request-id"] = name
+        took = time.perf_counter() - began
+        path = route.path if isinstance(route, Route) else "none"
+        self._metrics.http_seconds(path, str(response.status_code)).observe(took)
+        if logger.isEnabledFor(logging.INFO):
+            about |= {
+                "method": scope["method"],
+                "route": path,
+                "status": response.status_code,
+                "ms": round(took * 1e3, 2),
+            }
+            logger.info("request", extra={"fields": about})
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, route: Route | Problem) -> Response:
+        try:
+            if isinstance(route, Problem):
+                return route.response()
+            async with asyncio.timeout(SECONDS):
+                response: Response = await route.endpoint(request)
+                return response
+        except Problem as problem:
+            return problem.response()
+        except Unavailable as error:
+            logger.warning("Redis is away", extra={"fields": {"error": str(error)}})
+            return unavailable().response()
+        except TimeoutError:
+            logger.warning("an answer took too long")
+            return unavailable().response()
+        except ClientDisconnect:
+            raise
+        except Exception:  # whatever broke, the caller gets a problem and the log the place
+            logger.exception("a request failed")
+            return Problem("internal_error", "this is a defect of verifyd: the log has the request id").response()
+
+    def _route(self, scope: Scope) -> Route | Problem:
+        plain = self._plain.get(scope["path"])
+        for route in (plain,) if plain is not None else self.routes:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                return route
+            if match is Match.PARTIAL:
+                allowed = ", ".join(sorted(route.methods or ()))
+                return Problem("method_not_allowed", f"use {allowed}", headers={"allow": allowed})
+        return Problem("not_found", "there is nothing at this path")
+
+
+async def body(request: Request) -> bytes:
+    """The body of a request, up to `MAX_BODY` bytes; raises Problem for more."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise _too_large()
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY:
+            raise _too_large()
+    return raw
+
+
+def _too_large() -> Problem:
+    return Problem("body_too_large", f"send at most {MAX_BODY} bytes", headers={"connection": "close"})

@@ -1,0 +1,73 @@
+"""Probes, metrics, and the description of the API."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.errors import Unavailable
+from service.metrics import CONTENT_TYPE, Metrics
+from service.schedule import Schedule
+from service.store import Store
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+class OpsApi:
+    """What the platform asks."""
+
+    def __init__(self, store: Store, schedule: Schedule, metrics: Metrics) -> None:
+        self._store = store
+        self._schedule = schedule
+        self._metrics = metrics
+        self._description = description()
+
+    def routes(self) -> list[Route]:
+        """The routes of these endpoints."""
+        return [
+            Route("/healthz", self.healthz, methods=["GET"]),
+            Route("/readyz", self.readyz, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
+            Route("/openapi.yaml", self.openapi, methods=["GET"]),
+        ]
+
+    async def healthz(self, _request: Request) -> Response:
+        """Whether the process answers at all; it does not depend on Redis."""
+        return Response(orjson.dumps({"status": "ok"}), media_type="application/json")
+
+    async def readyz(self, _request: Request) -> Response:
+        """Whether this replica should get requests: Redis answers and the worker comes around."""
+        worries: list[str] = []
+        try:
+            await self._store.ping()
+            worries = await self._store.durability()
+            reachable = True
+        except Unavailable:
+            reachable = False
+        stuck = self._schedule.stuck()
+        ready = reachable and not stuck
+        answer = {
+            "status": "ready" if ready else "not_ready",
+            "redis": {"reachable": reachable, "worries": worries},
+            "worker": {"stuck": stuck},
+        }
+        return Response(orjson.dumps(answer), 200 if ready else 503, media_type="application/json")
+
+    async def metrics(self, _request: Request) -> Response:
+        """Everything for Prometheus, written in a thread: it takes milliseconds."""
+        return Response(await asyncio.to_thread(self._metrics.exposition), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, _request: Request) -> Response:
+        """The description of this API."""
+        return Response(self._description, media_type="application/yaml")
+
+
+def description() -> bytes:
+    """`openapi.yaml`: inside the package once installed, beside it in a checkout."""
+    packed = _PACKAGE / "openapi.yaml"
+    return (packed if packed.exists() else _PACKAGE.parent / "openapi.yaml").read_bytes()

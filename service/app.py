@@ -1,0 +1,234 @@
+"""Builds the service once from its configuration, starts it, and shuts it down. Only this file sees everything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import uvicorn
+from redis.asyncio import Redis, RedisCluster
+from starlette.routing import Route
+
+from service import config as settings
+from service import phone
+from service.api.auth import ApiKey, Gate
+from service.api.listener import Listener
+from service.api.ops import OpsApi
+from service.api.receipts import ReceiptsApi
+from service.api.verifications import VerificationsApi
+from service.application import Application
+from service.cascade import Cascade, Step
+from service.code import PROFILES, Hasher
+from service.config import Config
+from service.delivery import Deliveries, Sender
+from service.errors import ConfigError, Unavailable
+from service.metrics import Metrics
+from service.provider import Door
+from service.schedule import Schedule
+from service.sealing import KEY_BYTES, KeyRing
+from service.store import Store, connect
+from service.texts import Texts
+from service.verification import Verifications
+
+logger = logging.getLogger(__name__)
+
+
+class Service:
+    """Everything, built and connected. `client` and `transport` replace Redis and the network in tests."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        client: Redis | RedisCluster | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.config = config
+        server, shards = config.settings.server, config.settings.shards
+        applications = {name: application(name, config) for name in config.settings.applications}
+        texts = {name: Texts(given.texts) for name, given in config.settings.applications.items()}
+        public_url = server.public_url or f"http://{server.receipts}"
+        self.metrics = Metrics()
+        redis = client or connect(config.settings.redis.get_secret_value())
+        self.store = Store(redis, self.metrics.observe_script, embedded=config.embedded)
+        ring = KeyRing(_ring_keys(config))
+        self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
+        self._door = Door(transport=transport)
+        self.deliveries = Deliveries(
+            self.store,
+            ring,
+            self._door,
+            self.metrics,
+            senders={name: Sender(one, texts[name]) for name, one in applications.items()},
+            providers=config.providers,
+            receipts_url=public_url,
+        )
+        self.schedule = Schedule(self.store, self.metrics, shards=shards, run=self.deliveries.run)
+        self.verifications = Verifications(
+            self.store, ring, self._hasher, self.metrics, shards=shards, nudge=self.schedule.nudge
+        )
+        api = VerificationsApi(self.verifications, Gate(_api_keys(config, applications)), texts)
+        receipts = ReceiptsApi(self.deliveries, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
+        ops = OpsApi(self.store, self.schedule, self.metrics)
+        routes: dict[str, list[Route]] = {}
+        for address, some in (
+            (server.api, api.routes()),
+            (server.receipts, receipts.routes()),
+            (server.ops, ops.routes()),
+        ):
+            routes.setdefault(address, []).extend(some)
+        self.listeners = {address: Listener(some, self.metrics) for address, some in routes.items()}
+
+    def warm(self) -> None:
+        """Load what the first requests would wait for: the numbering plans of the countries that are served."""
+        countries = [given.countries for given in self.config.settings.applications.values()]
+        if None in countries:
+            phone.warm()
+        else:
+            phone.warm({country for some in countries for country in some or ()})
+
+    async def start(self) -> None:
+        """Begin to work: claim jobs, say what stands in the way of durability."""
+        self.schedule.start()
+        try:
+            for worry in await self.store.durability():
+                logger.warning(worry)
+        except Unavailable:
+            logger.warning("Redis is away: starting without it, ready when it is back")
+
+    async def stop(self) -> None:
+        """Finish what is under way and let everything go."""
+        await self.schedule.stop()
+        await self._door.close()
+        await self.store.close()
+        self._hasher.close()
+
+
+async def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT, then stop accepting, finish, and return within the grace period.
+
+    Raises ConfigError when an address cannot be listened on.
+    """
+    service = Service(config)
+    server = config.settings.server
+    sockets = {address: _listen(address) for address in service.listeners}
+    service.warm()
+    servers = {address: _Server(_uvicorn(listener, server.grace)) for address, listener in service.listeners.items()}
+    for warning in settings.worries(config):
+        logger.warning("%s: %s", *warning)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await service.start()
+    running = {address: loop.create_task(one.serve(sockets=[sockets[address]])) for address, one in servers.items()}
+    logger.info("serving", extra={"fields": {"api": server.api, "receipts": server.receipts, "ops": server.ops}})
+    await stopping.wait()
+    logger.info("stopping")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(server.grace):
+            # Probes and metrics are answered until the end, unless they share an address with what must stop first.
+            first = [address for address in running if address != server.ops or server.ops == server.api]
+            for address in first:
+                servers[address].should_exit = True
+            await asyncio.gather(*[running[address] for address in first])
+            await service.stop()
+    for one in servers.values():
+        one.should_exit = True
+    await asyncio.gather(*running.values())
+    logger.info("stopped")
+
+
+def application(name: str, config: Config) -> Application:
+    """An application as the rest of the service knows it."""
+    given = config.settings.applications[name]
+    return Application(
+        name=name,
+        brand=given.brand,
+        cascade=_cascade(given.cascade),
+        cascade_by_prefix={prefix: _cascade(steps) for prefix, steps in given.cascade_by_prefix.items()},
+        code_length=given.code_length,
+        ttl=given.ttl,
+        checks=given.checks,
+        wrong_checks_per_day=given.wrong_checks_per_day,
+        sends=given.sends,
+        resend_after=given.resend_after,
+        countries=None if given.countries is None else frozenset(given.countries),
+        allow_types=frozenset(given.allow_types),
+        own_code=given.own_code,
+        locale=given.locale,
+        number_rates=config.settings.guard.limits.number,
+        test_numbers=given.test_numbers,
+    )
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to `serve`, which has several of them to stop in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture nothing."""
+        yield
+
+
+def _uvicorn(listener: Listener, grace: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        listener,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=grace,
+    )
+
+
+def _listen(address: str) -> socket.socket:
+    try:
+        if address.startswith("unix:"):
+            path = Path(address.removeprefix("unix:"))
+            path.unlink(missing_ok=True)
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listening.bind(str(path))
+            path.chmod(0o660)
+        else:
+            host, _, port = address.rpartition(":")
+            bare = host.strip("[]")
+            family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+            listening = socket.create_server((bare, int(port)), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError([("server", f"cannot listen on {address}: {error.strerror}")]) from None
+    listening.setblocking(False)
+    return listening
+
+
+def _cascade(steps: settings.Steps) -> Cascade:
+    return Cascade(tuple(Step(step.channel, step.providers, step.wait) for step in steps))
+
+
+def _api_keys(config: Config, applications: dict[str, Application]) -> dict[str, ApiKey]:
+    return {
+        key.hash: ApiKey(
+            applications[name],
+            frozenset(key.scopes),
+            tuple(ipaddress.ip_network(network) for network in key.allow_from),
+        )
+        for name, given in config.settings.applications.items()
+        for key in given.api_keys
+    }
+
+
+def _ring_keys(config: Config) -> list[bytes]:
+    """The key ring; the embedded store, which ends with the process, may do with a random key."""
+    return settings.key_bytes(config) or [os.urandom(KEY_BYTES)]

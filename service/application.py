@@ -1,0 +1,53 @@
+"""An application: a caller of verifyd, with its brand and its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from service.cascade import Cascade
+from service.guard.limits import Rate, keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """The policy that a verification is made under. Times are in seconds."""
+
+    name: str
+    brand: str
+    cascade: Cascade
+    cascade_by_prefix: Mapping[str, Cascade] = field(default_factory=dict)
+    code_length: int = 6
+    ttl: int = 600
+    checks: int = 5
+    wrong_checks_per_day: int = 20
+    sends: int = 5
+    resend_after: tuple[int, ...] = (30, 60, 120)
+    countries: frozenset[str] | None = None
+    allow_types: frozenset[str] = frozenset()
+    own_code: bool = False
+    locale: str = "en"
+    number_rates: tuple[Rate, ...] = ()
+    test_numbers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def cascade_for(self, number: str) -> Cascade:
+        """The cascade for an E.164 number: that of the longest prefix it begins with, else the general one."""
+        for length in range(len(number), 1, -1):
+            if (cascade := self.cascade_by_prefix.get(number[:length])) is not None:
+                return cascade
+        return self.cascade
+
+    @property
+    def resend_pauses(self) -> str:
+        """The pauses between sends as the scripts take them."""
+        return " ".join(str(pause * 1000) for pause in self.resend_after)
+
+    @property
+    def rates(self) -> str:
+        """The limits of a number as the scripts take them."""
+        return keys(self.number_rates)
+
+    @property
+    def spacing(self) -> str:
+        """Those limits that space sends out (one per period), as the scripts take them."""
+        return keys([rate for rate in self.number_rates if rate.count == 1])

@@ -1,0 +1,108 @@
+"""The cascade: which steps a verification goes through, and what a failure means for the next one. Pure.
+
+A plan is written into the verification when it starts (`"sms:20000 whatsapp:20000 voice:40000"`: channels with their
+waits in milliseconds), so that a change of the configuration does not touch what is under way. Which provider carries
+a step is chosen when it is sent, from the configuration of that moment.
+
+The silence of a step is kept by Redis: the script that wakes a verification after its wait moves it to the next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from service.provider import REASONS, Channel
+
+BACKOFF_FIRST = 1.0
+BACKOFF_MOST = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: a channel, the names of the providers that may carry it in order, and how long to wait (seconds)."""
+
+    channel: Channel
+    providers: tuple[str, ...]
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """The steps that an application declares, in order."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels in order."""
+        return tuple(step.channel for step in self.steps)
+
+    def plan(self, reach: Collection[str], wanted: Sequence[Channel] | None = None) -> tuple[Step, ...]:
+        """The steps for a number that can be reached on `reach`; `wanted` overrides the order and leaves steps out.
+
+        Empty when no step of the cascade can reach the number.
+        """
+        steps = self.steps if wanted is None else [step for one in wanted for step in self.steps if step.channel is one]
+        return tuple(step for step in steps if step.channel in reach)
+
+    def providers(self, channel: Channel) -> tuple[str, ...]:
+        """The providers that may carry a channel, in order; empty when the configuration no longer has it."""
+        return next((step.providers for step in self.steps if step.channel is channel), ())
+
+
+def written(plan: Sequence[Step]) -> str:
+    """A plan as it is kept in Redis."""
+    return " ".join(f"{step.channel}:{round(step.wait * 1000)}" for step in plan)
+
+
+def provider_for(providers: Sequence[str], attempt: int) -> str:
+    """The provider of an attempt (from 0) within a step: each in turn, then around again."""
+    return providers[attempt % len(providers)]
+
+
+class Next(StrEnum):
+    """What follows a rejection."""
+
+    RETRY = "retry"
+    """The same delivery again, with the same provider."""
+    SWITCH = "switch"
+    """A new delivery in the same step, with the next provider."""
+    ADVANCE = "advance"
+    """The next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What follows a rejection: how, after how many seconds, and which channels have become pointless."""
+
+    next: Next
+    delay: float = 0.0
+    pointless: frozenset[Channel] = frozenset()
+
+
+def after_rejection(reason: str, providers: int, attempt: int, retry_after: float | None = None) -> Move:
+    """What to do when attempt number `attempt` (from 0) of a step with so many `providers` was rejected.
+
+    Transient reasons try each provider once at once, then go around again with a back-off that doubles, or that the
+    provider asked for; the script turns it into an advance when it would end after the step's wait. Reasons that
+    another provider may not share try the providers that are left. All others advance.
+    """
+    known = REASONS.get(reason, REASONS["unknown"])
+    fresh = attempt + 1 < providers
+    if known.next_provider and fresh:
+        return Move(Next.SWITCH)
+    if known.retry and not known.recipient:
+        around = (attempt + 1) // providers - 1
+        delay = max(retry_after or 0.0, min(BACKOFF_FIRST * 2**around, BACKOFF_MOST))
+        return Move(Next.RETRY if providers == 1 else Next.SWITCH, delay)
+    return Move(Next.ADVANCE, pointless=pointless(reason))
+
+
+def pointless(reason: str) -> frozenset[Channel]:
+    """The channels on which nothing more can be expected after this reason (that of the failed step is behind us)."""
+    known = REASONS.get(reason, REASONS["unknown"])
+    if not known.next_channel:
+        return frozenset(Channel)
+    return frozenset(Channel) - {Channel.VOICE} if reason == "landline" else frozenset()

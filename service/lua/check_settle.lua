@@ -1,0 +1,28 @@
+-- Settles an attempt that check_spend took. `undo` gives it back.
+-- KEYS 1 the verification  2 due  3 idempotency record (optional)
+-- ARGV 1 right | wrong | undo  2 fingerprint ('' for none)  3 idempotency TTL ms
+-- Answers: right (approved by this), wrong, over (it had ended meanwhile), undone, gone, conflict.
+local now = clock()
+local v = open(KEYS[1], KEYS[2])
+if not v then return {'gone', 0} end
+local past = remembered(KEYS[3], ARGV[2])
+local outcome = past and 'undone' or ({right = 'right', wrong = 'wrong', undo = 'undone'})[ARGV[1]]
+if outcome ~= 'wrong' then
+  local wrong = v.tag .. 'wrong:' .. v.f.number .. ':' .. v.f.app
+  if tonumber(redis.call('GET', wrong) or 0) > 0 then redis.call('DECR', wrong) end
+end
+if outcome == 'undone' then
+  put(v, 'spent', num(v, 'spent') - 1)
+elseif lapse(v, now) or not alive(v) then
+  outcome = 'over'
+elseif outcome == 'right' then
+  finish(v, now, 'approved')
+else
+  put(v, 'wrong', num(v, 'wrong') + 1)
+  note(v, now, 'check.wrong')
+  if num(v, 'wrong') >= num(v, 'checks') then finish(v, now, 'max_attempts_reached') end
+end
+save(v)
+local answer = past or reply(outcome, now - num(v, 'created'), v)
+if past or outcome == 'undone' then return answer end
+return remember(KEYS[3], ARGV[2], ARGV[3], answer)

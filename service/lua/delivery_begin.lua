@@ -1,0 +1,44 @@
+-- Runs a verification's job: expires it, sends what is queued, or moves on from a step that stayed silent.
+-- KEYS 1 the verification  2 due
+-- ARGV 1 lease ms  2 the verification's id
+-- Answers: deliver (the fields with what is sealed; the number is the delivery), idle (the number is the ms until it is
+-- due next), gone.
+local now, lease = clock(), tonumber(ARGV[1])
+local v = open(KEYS[1], KEYS[2])
+if not v or (not alive(v)) then
+  redis.call('ZREM', KEYS[2], ARGV[2])
+  return {'gone', 0}
+end
+if lapse(v, now) then
+  save(v)
+  return reply('gone', 0, v)
+end
+local n = v.f.n
+local d = delivery(v, n)
+local waiting = d.status == 'queued' or d.status == 'sending'
+if waiting and num(v, 'try') == 0 then put(v, 'until', now + num(v, 'wait')) end
+local over = now >= num(v, 'until')
+if waiting and over then
+  progress(v, now, n, d, 'rejected', 'expired')
+elseif over and (d.status == 'accepted' or d.status == 'sent') then
+  progress(v, now, n, d, 'unknown', 'silence')
+  v.f.silent = d.provider .. ' ' .. d.channel
+elseif not waiting then
+  local at = (d.status == 'accepted' or d.status == 'sent') and math.min(num(v, 'until'), num(v, 'expires')) or num(v, 'expires')
+  wake(v, at)
+  save(v)
+  return {'idle', at - now}
+end
+if over and not advance(v, now, d.reason, '', lease) then
+  save(v)
+  return reply('idle', num(v, 'expires') - now, v)
+end
+n = v.f.n
+d = delivery(v, n)
+d.status = 'sending'
+keep(v, n, d)
+put(v, 'try', num(v, 'try') + 1)
+wake(v, now + lease)
+save(v)
+v.f.now = int(now)
+return reply('deliver', tonumber(n), v, true)

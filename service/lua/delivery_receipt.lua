@@ -1,0 +1,30 @@
+-- Takes a provider's receipt for a delivery: forward only, and one advance whatever comes how often.
+-- KEYS 1 the verification  2 due
+-- ARGV 1 delivery number  2 provider  3 status  4 reason ('' for none)  5 pointless channels  6 lease ms
+--      7 message id ('' for none)
+-- Answers: moved, next (moved, and another delivery is to be sent now), old (nothing new), foreign (another provider's
+-- delivery, or another message), gone. The number is the ms since the delivery was sent.
+local now, n = clock(), ARGV[1]
+local v = open(KEYS[1], KEYS[2])
+local d = v and delivery(v, n)
+if not d then return {'gone', 0} end
+if d.provider ~= '-' and d.provider ~= ARGV[2] then return {'foreign', 0} end
+if ARGV[7] ~= '' and v.f['m' .. n] and v.f['m' .. n] ~= ARGV[7] then return {'foreign', 0} end
+d.provider = ARGV[2]
+local since = now - num(v, 'created') - (tonumber(d.sent) or tonumber(d.queued))
+if not progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil) then return {'old', since} end
+local queued = false
+if alive(v) and not lapse(v, now) then
+  if RANK[ARGV[3]] >= RANK.delivered then
+    put(v, 'status', 'pending')
+    if v.f.n == n then rest(v, now) end
+  elseif ARGV[3] == 'failed' and v.f.n == n then
+    queued = advance(v, now, ARGV[4] ~= '' and ARGV[4] or 'failed', ARGV[5], tonumber(ARGV[6]))
+  elseif ARGV[3] == 'failed' then
+    -- an old step: it advanced long ago, but with it nothing may be left that could still arrive
+    local current = delivery(v, v.f.n).status
+    if RANK[current] >= RANK.unknown then rest(v, now) end
+  end
+end
+save(v)
+return reply(queued and 'next' or 'moved', since, v)

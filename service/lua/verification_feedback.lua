@@ -1,0 +1,19 @@
+-- What the caller learned of a code. It ends a verification only where the code was the caller's own to check.
+-- KEYS 1 the verification  2 due
+-- ARGV 1 application  2 converted | unconverted
+-- Answers: noted (new), known (said before), gone. The number is the ms since the verification started.
+local now = clock()
+local v = open(KEYS[1], KEYS[2])
+if not v or v.f.app ~= ARGV[1] then return {'gone', 0} end
+lapse(v, now)
+local outcome = 'known'
+if v.f.feedback ~= ARGV[2] then
+  outcome = 'noted'
+  put(v, 'feedback', ARGV[2])
+  note(v, now, 'feedback.' .. ARGV[2])
+  if v.f.own and alive(v) and ARGV[2] == 'converted' then
+    finish(v, now, 'approved', 'feedback')
+  end
+end
+save(v)
+return reply(outcome, now - num(v, 'created'), v)

@@ -1,0 +1,229 @@
+"""What a provider is, and the one door through which anything is sent.
+
+A provider is a frozen class whose fields are its settings and whose methods are pure: they build a request, read a
+response, authenticate a webhook and read receipts from it. They hold no connection, no clock and no policy; a word
+of theirs that we do not know becomes `unknown`. The door does the sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, TextIO
+
+import httpx
+
+
+class Channel(StrEnum):
+    """A way to reach a person."""
+
+    SMS = "sms"
+    WHATSAPP = "whatsapp"
+    VOICE = "voice"
+
+
+class Status(StrEnum):
+    """How far a delivery has come. Receipts move it forward only, in this order (`RANK`)."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    SENT = "sent"
+    UNKNOWN = "unknown"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    DELIVERED = "delivered"
+    READ = "read"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What a reason for a failure says about the ways that are left."""
+
+    recipient: bool
+    """The recipient causes it: another provider on this channel would meet the same."""
+    retry: bool
+    """It may pass: the same provider can be asked again after a while."""
+    next_provider: bool
+    """Another provider on the same channel may succeed."""
+    next_channel: bool
+    """Another channel may succeed."""
+
+
+REASONS: Mapping[str, Reason] = {
+    "invalid_number": Reason(recipient=True, retry=False, next_provider=False, next_channel=False),
+    "landline": Reason(recipient=True, retry=False, next_provider=False, next_channel=True),
+    "not_on_channel": Reason(recipient=True, retry=False, next_provider=False, next_channel=True),
+    "unreachable": Reason(recipient=True, retry=True, next_provider=False, next_channel=True),
+    "opted_out": Reason(recipient=True, retry=False, next_provider=False, next_channel=True),
+    "carrier_blocked": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
+    "route": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
+    "geo_blocked": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
+    "fraud_blocked": Reason(recipient=False, retry=False, next_provider=False, next_channel=False),
+    "sender_config": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
+    "auth": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
+    "balance": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
+    "request": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
+    "rate_limited": Reason(recipient=False, retry=True, next_provider=True, next_channel=True),
+    "provider_error": Reason(recipient=False, retry=True, next_provider=True, next_channel=True),
+    "expired": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
+    "cancelled": Reason(recipient=False, retry=False, next_provider=False, next_channel=False),
+    "duplicate": Reason(recipient=False, retry=False, next_provider=False, next_channel=False),
+    "unknown": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
+}
+"""Every reason that a delivery can fail for; a word that is not here is read as `unknown`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is to be carried. The number, the text and the code never show in its `repr`."""
+
+    delivery: str
+    """`<verification id>.<n>`, the same whenever this delivery is tried again."""
+    channel: Channel
+    to: str = field(repr=False)
+    text: str = field(repr=False)
+    code: str = field(repr=False)
+    locale: str
+    application: str
+    purpose: str
+    expires_at: datetime
+    receipt_url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request to a provider."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line for the terminal that verifyd runs in."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A provider's answer; `body` is cut at `Door.MAX_ANSWER` bytes."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider has the message; `message_id` is its own name for it, empty when it gives none."""
+
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The provider does not take the message; `reason` is one of `REASONS`, `retry_after` in seconds if it says so."""
+
+    reason: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """What a provider posted to us: the raw body, header names in lower case, the public URL."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A provider's report on a delivery: status and reason are two vocabularies."""
+
+    status: Status
+    reason: str | None = None
+    message_id: str = ""
+
+
+class Provider(Protocol):
+    """What the rest of verifyd asks of a provider. Implementations are frozen and pure."""
+
+    @property
+    def channels(self) -> frozenset[Channel]:
+        """The channels that this provider carries as it is configured."""
+
+    def request(self, message: Message, now: datetime) -> Request | Line:
+        """What to send for a message."""
+
+    def read(self, response: Response) -> Accepted | Rejected:
+        """What an answer means."""
+
+    def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:
+        """The receipts in a webhook, once it is authenticated; raises Forged or Malformed."""
+
+
+class Door:
+    """The one place that sends: a warm pool of connections, hard timeouts, bounded answers, no redirects.
+
+    `tries` seconds is the whole of a send, so that a provider that streams for ever ends like one that is silent.
+    """
+
+    MAX_ANSWER = 64 * 1024
+    SECONDS = 10.0
+
+    def __init__(self, *, transport: httpx.AsyncBaseTransport | None = None, terminal: TextIO | None = None) -> None:
+        self._terminal = terminal
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            timeout=httpx.Timeout(self.SECONDS, connect=3.0),
+            limits=httpx.Limits(max_connections=200, max_keepalive_connections=100, keepalive_expiry=30.0),
+            http2=transport is None,
+            follow_redirects=False,
+            trust_env=False,
+            headers={"user-agent": "verifyd"},
+        )
+
+    async def send(self, provider: Provider, message: Message, now: datetime) -> Accepted | Rejected:
+        """Hand a message to a provider. Whatever goes wrong on the way is a transient `provider_error`.
+
+        After a timeout the message may still go out: the person then gets the same code twice.
+        """
+        match provider.request(message, now):
+            case Line(text):
+                print(text, file=self._terminal or sys.stdout, flush=True)
+                return Accepted()
+            case Request() as request:
+                try:
+                    async with asyncio.timeout(self.SECONDS):
+                        response = await self._exchange(request)
+                except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError):
+                    return Rejected("provider_error")
+                return provider.read(response)
+
+    async def _exchange(self, request: Request) -> Response:
+        outgoing = self._client.build_request(
+            request.method, request.url, headers=dict(request.headers), content=request.body
+        )
+        answer = await self._client.send(outgoing, stream=True)
+        try:
+            body = b""
+            async for chunk in answer.aiter_bytes():
+                body += chunk
+                if len(body) >= self.MAX_ANSWER:
+                    break
+        finally:
+            await answer.aclose()
+        return Response(answer.status_code, answer.headers, body[: self.MAX_ANSWER])
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

@@ -1,0 +1,161 @@
+"""A verification as callers see it, read back from what the scripts answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from service.sealing import KeyRing
+
+LIVE = frozenset({"pending", "undeliverable"})
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message, over one channel, by one provider (which is chosen when it is sent)."""
+
+    n: int
+    channel: str
+    provider: str | None
+    status: str
+    reason: str | None
+    queued_at: datetime
+    sent_at: datetime | None
+    delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the timeline."""
+
+    at: datetime
+    event: str
+    n: int | None
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A verification as it stood when Redis answered. `to` is masked."""
+
+    id: str
+    application: str
+    status: str
+    to: str
+    country: str
+    purpose: str
+    locale: str
+    cascade: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime
+    resend_at: datetime
+    checks_remaining: int
+    sends_remaining: int
+    deliveries: tuple[Delivery, ...]
+    timeline: tuple[Event, ...]
+    metadata: Mapping[str, str] = field(repr=False)
+    test: bool
+
+    @property
+    def channel(self) -> str:
+        """The channel of the latest delivery."""
+        return self.deliveries[-1].channel
+
+
+class Fields:
+    """The fields in a script's answer, as text or as the sealed bytes that they are."""
+
+    def __init__(self, flat: Sequence[bytes]) -> None:
+        self._raw = {flat[i]: flat[i + 1] for i in range(0, len(flat), 2)}
+
+    def raw(self, name: str) -> bytes | None:
+        """A field's bytes, None when it is not there."""
+        return self._raw.get(name.encode())
+
+    def text(self, name: str, default: str = "") -> str:
+        """A field as text."""
+        value = self._raw.get(name.encode())
+        return default if value is None else value.decode()
+
+    def number(self, name: str) -> int:
+        """A field as a whole number, 0 when it is not there."""
+        return int(self._raw.get(name.encode(), b"0"))
+
+
+def bound(verification: str, what: str) -> bytes:
+    """What an envelope is bound to: the verification and the field."""
+    return f"{verification}:{what}".encode()
+
+
+def read(fields: Fields, ring: KeyRing) -> Verification:
+    """Read a verification out of a script's answer; raises Unreadable when a key has left the ring."""
+    verification = fields.text("id")
+    created = fields.number("created")
+    to = fields.raw("to")
+    metadata = fields.raw("meta")
+    return Verification(
+        id=verification,
+        application=fields.text("app"),
+        status=fields.text("status"),
+        to=ring.open(to, bound(verification, "to")).decode() if to else "",
+        country=fields.text("country"),
+        purpose=fields.text("purpose"),
+        locale=fields.text("locale"),
+        cascade=tuple(step.partition(":")[0] for step in fields.text("plan").split()),
+        created_at=moment(created),
+        expires_at=moment(fields.number("expires")),
+        resend_at=moment(fields.number("resend")),
+        checks_remaining=max(0, fields.number("checks") - fields.number("spent")),
+        sends_remaining=max(0, fields.number("sends") - fields.number("sent")),
+        deliveries=tuple(_delivery(n, fields, created) for n in range(fields.number("n") + 1)),
+        timeline=tuple(_event(k, fields, created) for k in range(fields.number("notes"))),
+        metadata=orjson.loads(ring.open(metadata, bound(verification, "meta"))) if metadata else {},
+        test=bool(fields.text("test")),
+    )
+
+
+def moment(milliseconds: float) -> datetime:
+    """A time of Redis' clock."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def rfc3339(at: datetime | None) -> str | None:
+    """A time as RFC 3339 in UTC, with milliseconds."""
+    return None if at is None else f"{at:%Y-%m-%dT%H:%M:%S}.{math.floor(at.microsecond / 1000):03d}Z"
+
+
+def _delivery(n: int, fields: Fields, created: int) -> Delivery:
+    _, channel, provider, status, reason, queued, sent, delivered = fields.text(f"d{n}").split(" ")
+    return Delivery(
+        n=n,
+        channel=channel,
+        provider=_word(provider),
+        status=status,
+        reason=_word(reason),
+        queued_at=moment(created + int(queued)),
+        sent_at=_offset(sent, created),
+        delivered_at=_offset(delivered, created),
+    )
+
+
+def _event(k: int, fields: Fields, created: int) -> Event:
+    offset, event, n, cause = fields.text(f"t{k}").split(" ")
+    return Event(moment(created + int(offset)), event, None if n == "-" else int(n), _word(cause))
+
+
+def _word(word: str) -> str | None:
+    return None if word == "-" else word
+
+
+def _offset(word: str, created: int) -> datetime | None:
+    return None if word == "-" else moment(created + int(word))
+
+
+def answer_fields(answer: Sequence[Any]) -> Fields:
+    """The fields behind outcome and number in a script's answer."""
+    return Fields(answer[2:])

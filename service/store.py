@@ -1,0 +1,303 @@
+"""Redis: the connection, the keys, and the scripts. Nothing else speaks to Redis.
+
+The keys, all with a TTL, all written by the scripts in `lua/` (`<s>` is a number's shard, `<h>` its keyed hash):
+
+`{v<s>}:ver_…` (hash)
+    A verification. Small values, so that Redis keeps it in its compact form: `app` `status` `created` `expires` `ended`
+    (ms of Redis' clock), `checks` (allowed) `spent` (taken) `wrong` (settled) `spending` (when last taken), `sends`
+    (allowed) `sent` (used) `resend` (when the next is allowed), `plan` `step` `try` `wait` `until` (the cascade and
+    where it is), `n` (the current delivery), `d<n>` (a delivery in eight words), `m<n>` (the provider's message id),
+    `t<k>` `notes` (the timeline), `number` (the keyed hash), `bind` (a keyed hash of own code and transaction),
+    `country` `purpose` `locale`, `feedback` `own` `test`; the hashed `code`; and sealed, bound to the id: `to` (the
+    masked number), `meta` (the caller's metadata), `secret` (number and code) and `extra` (what else the text needs).
+    The last two and `code` go when the verification ends. It lives for twice its TTL.
+`{v<s>}:number:<h>:<application>` (string)
+    The id of the number's latest verification. Lives as long as that.
+`{v<s>}:rates:<h>` (hash)
+    The number's rate limits: a theoretical arrival time for each. Lives until the last of them has passed.
+`{v<s>}:wrong:<h>:<application>` (string)
+    Wrong guesses since the first of them. Lives for a day.
+`{v<s>}:idem:<f>` (list)
+    The first answer to an idempotent request. `{i:<f>}:claim` (string) binds the key to its body. Both live for a day.
+`{v<s>}:due` (sorted set)
+    The jobs: ids of verifications by the time of their next waking. A claimed job is one whose time was moved by the
+    lease. The set has no TTL of its own: an id leaves it when its verification ends, at the latest at its expiry.
+
+All scripts start with `lua/prologue.lua`. They are called by EVALSHA. The calls that are made in one turn of the event
+loop travel together in one pipeline, in Cluster one for each node: that is where most of the speed comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis import exceptions
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from service.errors import Unavailable
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 0.9
+"""How long one round trip may take. Two of them fit into the two seconds within which a caller gets a 503."""
+
+_AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,
+    exceptions.ClusterError,
+    exceptions.MasterDownError,
+    exceptions.OutOfMemoryError,
+    exceptions.RedisClusterException,
+    exceptions.TryAgainError,
+    OSError,
+    TimeoutError,
+)
+_REFUSALS = ("MISCONF", "NOREPLICAS", "LOADING", "BUSY", "UNBLOCKED")
+_IN_FLIGHT = 4
+
+Field = str | bytes | int | float
+Answer = list[Any]
+Observe = Callable[[str, float], None]
+
+
+class Script:
+    """One atomic act."""
+
+    def __init__(self, name: str) -> None:
+        folder = Path(__file__).with_name("lua")
+        self.name = name
+        self.text = "\n".join((folder / f"{part}.lua").read_text() for part in ("prologue", name))
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def _script(name: str) -> Script:
+    return Script(name)
+
+
+class _Call:
+    __slots__ = ("began", "command", "future", "script")
+
+    def __init__(self, script: Script, command: tuple[Field, ...], future: asyncio.Future[Answer]) -> None:
+        self.script = script
+        self.command = command
+        self.future = future
+        self.began = time.perf_counter()
+
+
+class _Lane:
+    """The calls that wait to travel together, to one server."""
+
+    __slots__ = ("in_flight", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[_Call] = []
+        self.in_flight = 0
+
+
+class Store:
+    """Runs scripts, gathered into pipelines. `round_trips` and `calls` count what was sent.
+
+    `observe(script, seconds)` is told how long each call took, its waiting included.
+    """
+
+    def __init__(
+        self,
+        client: Redis | RedisCluster,
+        observe: Observe = lambda _script, _seconds: None,
+        *,
+        embedded: bool = False,
+    ) -> None:
+        self._client = client
+        self._embedded = embedded
+        self._observe = observe
+        self._lanes: dict[str, _Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ahead = 0.0
+        self.round_trips = 0
+        self.calls = 0
+
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[Field] = ()) -> Answer:
+        """Run a script of `lua/`. Raises Unavailable when Redis is away, too slow, or cannot write."""
+        script = _script(name)
+        loop = asyncio.get_running_loop()
+        call = _Call(script, ("EVALSHA", script.sha, len(keys), *keys, *args), loop.create_future())
+        lane_name = self._lane_name(keys[0])
+        lane = self._lanes.get(lane_name)
+        if lane is None:
+            lane = self._lanes[lane_name] = _Lane()
+        lane.waiting.append(call)
+        if len(lane.waiting) == 1 and lane.in_flight < _IN_FLIGHT:
+            loop.call_soon(self._depart, lane)
+        answer = await call.future
+        self._observe(name, time.perf_counter() - call.began)
+        return answer
+
+    def not_after(self, seconds: float) -> int:
+        """The time of Redis' own clock (ms) in so many seconds, 0 while that clock is not known yet."""
+        return round((self._ahead + time.monotonic() + seconds) * 1000) if self._ahead else 0
+
+    async def learn_time(self) -> None:
+        """Ask Redis for its time, so that `not_after` needs no clock of ours. Raises Unavailable."""
+        seconds, micros = await self._guarded(self._client.time())
+        self._ahead = seconds + micros / 1e6 - time.monotonic()
+
+    async def ping(self) -> None:
+        """Raises Unavailable unless Redis answers."""
+        await self._guarded(self._client.ping())
+
+    async def durability(self) -> list[str]:
+        """What stands in the way of keeping data through a restart, in sentences; raises Unavailable."""
+        if self._embedded:
+            return ["memory:// forgets everything when the process ends"]
+        try:
+            found = await self._guarded(self._client.config_get("appendonly", "maxmemory-policy"))
+        except exceptions.ResponseError:
+            return ["Redis does not show its configuration: see that appendonly is yes and maxmemory-policy noeviction"]
+        worries = []
+        if found.get("appendonly", "no") != "yes":
+            worries.append("Redis has appendonly off: a restart forgets pending verifications")
+        if (policy := found.get("maxmemory-policy", "noeviction")) != "noeviction":
+            worries.append(f"Redis has maxmemory-policy {policy}: under pressure it forgets pending verifications")
+        return worries
+
+    async def close(self) -> None:
+        """Close the connections, after what is under way."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+        await self._client.aclose()
+
+    def _lane_name(self, key: str) -> str:
+        if not isinstance(self._client, RedisCluster):
+            return ""
+        try:
+            return str(self._client.get_node_from_key(key).name)  # type: ignore[union-attr]  # None is caught below
+        except (exceptions.SlotNotCoveredError, AttributeError, KeyError):
+            return ""
+
+    def _depart(self, lane: _Lane) -> None:
+        if not lane.waiting or lane.in_flight >= _IN_FLIGHT:
+            return
+        batch, lane.waiting = lane.waiting, []
+        lane.in_flight += 1
+        task = asyncio.get_running_loop().create_task(self._travel(lane, batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _travel(self, lane: _Lane, batch: list[_Call]) -> None:
+        try:
+            answers: Sequence[Any] = await self._pipeline([call.command for call in batch])
+            for call, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, exceptions.NoScriptError):
+                    text = (call.script.text, *call.command[2:])
+                    answer = (await self._pipeline([("EVAL", *text)]))[0]  # noqa: PLW2901 - the same call, told in full
+                _settle(call.future, answer)
+        except BaseException as error:
+            for call in batch:
+                _settle(call.future, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            lane.in_flight -= 1
+            self._depart(lane)
+
+    async def _pipeline(self, commands: Sequence[tuple[Field, ...]]) -> Sequence[Any]:
+        self.round_trips += 1
+        self.calls += len(commands)
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            async with asyncio.timeout(SECONDS):
+                answers: Sequence[Any] = await pipeline.execute(raise_on_error=False)
+        except _AWAY as error:
+            await self._look_again()
+            return [error] * len(commands)
+        if any(isinstance(answer, exceptions.ConnectionError) for answer in answers):
+            await self._look_again()
+        return answers
+
+    async def _look_again(self) -> None:
+        """A node of a cluster is away: learn the slots anew before the next call."""
+        if isinstance(self._client, RedisCluster):
+            await self._client.aclose()
+
+    async def _guarded(self, command: Any) -> Any:
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await command
+        except _AWAY as error:
+            raise Unavailable(type(error).__name__) from error
+
+
+def _settle(future: asyncio.Future[Answer], answer: Any) -> None:
+    if future.done():
+        return
+    if not isinstance(answer, BaseException):
+        future.set_result(answer)
+    elif isinstance(answer, _AWAY) or str(answer).startswith(_REFUSALS):
+        future.set_exception(Unavailable(type(answer).__name__))
+    else:
+        future.set_exception(answer)
+
+
+def connect(url: str) -> Redis | RedisCluster:
+    """A client for `redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://` or `memory://`.
+
+    `redis+sentinel://[user:password@]host:port[,host:port…]/<master>[/<db>]`, `redis+cluster://host:port[,host:port…]`;
+    with `rediss+…` both speak TLS. Raises ValueError for anything else.
+    """
+    # Scripts are not repeated behind our back: what takes an attempt must not take two.
+    options: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": SECONDS,
+        "socket_connect_timeout": SECONDS,
+    }
+    parts = urlsplit(url)
+    scheme, _, mode = parts.scheme.partition("+")
+    if parts.scheme == "memory":
+        from fakeredis import FakeAsyncRedis
+
+        return FakeAsyncRedis()
+    if scheme not in {"redis", "rediss"} or mode not in {"", "sentinel", "cluster"} or not parts.netloc:
+        raise ValueError("write redis://, rediss://, redis+sentinel://, redis+cluster:// or memory://")
+    if not mode:
+        return Redis.from_url(url, **options)
+    login, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    options |= {"username": unquote(user) or None, "password": unquote(password) or None}
+    if scheme == "rediss":
+        options["ssl"] = True
+    places = [_host_port(place, 26379 if mode == "sentinel" else 6379) for place in hosts.split(",")]
+    if mode == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in places]
+        return RedisCluster(startup_nodes=nodes, **options)
+    master, _, db = parts.path.strip("/").partition("/")
+    if not master:
+        raise ValueError("name the master: redis+sentinel://host:26379/mymaster")
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves this constructor without types
+        places, sentinel_kwargs={"socket_timeout": SECONDS, "socket_connect_timeout": SECONDS}
+    )
+    client: Redis = sentinel.master_for(master, db=int(db or 0), **options)
+    return client
+
+
+def _host_port(place: str, default: int) -> tuple[str, int]:
+    parts = urlsplit(f"//{place}")
+    if not parts.hostname:
+        raise ValueError(f"{place!r} is not host:port")
+    return parts.hostname, parts.port or default

@@ -1,0 +1,431 @@
+"""Deliveries: the cascade moves on rejection, failed receipt and silence, each step once, with the same code."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from service.schedule import LEASE_MS
+from tests.world import OTHER_NUMBER, PUBLIC_URL, Sent, World, signed, world, wrong
+
+pytestmark = pytest.mark.anyio
+
+NO_LIMITS = {"guard": {"limits": {"number": []}}}
+TWO_PROVIDERS = [
+    {"channel": "sms", "providers": ["gw", "voice"], "wait": "20s"},
+    {"channel": "voice", "providers": ["voice"], "wait": "20s"},
+]
+
+
+async def story(one: World, name: str) -> list[tuple[str, int | None, str | None]]:
+    """The timeline as (event, delivery, cause)."""
+    return [(line["event"], line["n"], line["cause"]) for line in (await one.get(name))["timeline"]]
+
+
+async def statuses(one: World, name: str) -> list[str]:
+    """The statuses of all deliveries."""
+    return [delivery["status"] for delivery in (await one.get(name))["deliveries"]]
+
+
+def down(*hosts: str, status: int = 503, **headers: str) -> Any:
+    """A gateway whose `hosts` (all, when none is named) answer with an error."""
+
+    def answer(sent: Sent) -> httpx.Response:
+        if not hosts or sent.host in hosts:
+            return httpx.Response(status, headers=headers)
+        return httpx.Response(200, json={"message_id": sent.data["delivery"]})
+
+    return answer
+
+
+async def test_the_message_says_all_that_a_gateway_needs() -> None:
+    """The contract of the webhook provider."""
+    async with world() as one:
+        started = await one.create(locale="de-AT", app_hash="FA+9qCX9VSu", webotp_domain="shop.example")
+        data = one.gateway.last.data
+        assert data["delivery"] == f"{started['id']}.0"
+        assert (data["channel"], data["to"], data["locale"]) == ("sms", "+447400123456", "de")
+        assert (data["application"], data["purpose"]) == ("shop", "login")
+        assert data["expires_at"] == started["expires_at"]
+        assert data["receipt_url"].startswith(f"{PUBLIC_URL}/receipts/gw/{started['id']}.0.")
+        lines = data["text"].splitlines()
+        assert "10 Min" in lines[0]
+        assert lines[-2:] == ["FA+9qCX9VSu", f"@shop.example #{data['code']}"]
+        accepted = (await one.get(started["id"]))["deliveries"][0]
+        assert (accepted["status"], accepted["provider"]) == ("accepted", "gw")
+
+
+async def test_a_rejection_advances_at_once() -> None:
+    """A permanent reason leaves the step without waiting; the timeline says why."""
+    async with world() as one:
+        one.gateway.refuse("not_on_channel", "sms")
+        started = await one.create()
+        assert one.gateway.channels == ["sms", "whatsapp"]
+        assert one.gateway.sent[0].code == one.gateway.sent[1].code
+        assert ("delivery.rejected", 0, "not_on_channel") in await story(one, started["id"])
+        assert ("delivery.queued", 1, "not_on_channel") in await story(one, started["id"])
+        labels = {"from_channel": "sms", "to_channel": "whatsapp", "cause": "not_on_channel"}
+        assert one.metric("otp_advances_total", **labels) == 1
+
+
+async def test_a_landline_goes_straight_to_voice() -> None:
+    """The reason makes every channel but voice pointless."""
+    async with world() as one:
+        one.gateway.refuse("landline", "sms")
+        await one.create()
+        assert one.gateway.channels == ["sms", "voice"]
+
+
+async def test_a_dead_number_ends_the_cascade() -> None:
+    """No channel can reach it, so the verification is undeliverable at once."""
+    async with world() as one:
+        one.gateway.refuse("invalid_number")
+        started = await one.create()
+        assert one.gateway.channels == ["sms"]
+        assert (await one.get(started["id"]))["status"] == "undeliverable"
+        assert one.metric("otp_verifications_total", application="shop", country="GB", result="undeliverable") == 1
+
+
+async def test_when_every_step_is_refused_it_is_undeliverable_and_a_resend_revives_it() -> None:
+    """The code stays the same, and a right guess approves."""
+    async with world(_top=NO_LIMITS) as one:
+        one.gateway.refuse("carrier_blocked")
+        started = await one.create()
+        assert one.gateway.channels == ["sms", "whatsapp", "voice"]
+        assert (await one.get(started["id"]))["status"] == "undeliverable"
+        one.gateway.answer = down(status=200)
+        await one.travel(31)
+        again = await one.post(f"/verifications/{started['id']}/resend")
+        await one.work()
+        assert (again.status_code, again.json()["status"]) == (200, "pending")
+        assert len({sent.code for sent in one.gateway.sent}) == 1
+        assert (await one.check(started["id"], one.gateway.last.code))["valid"]
+
+
+async def test_an_undeliverable_verification_still_takes_the_right_code() -> None:
+    """Whoever has the code did get it, whatever the receipts say."""
+    async with world() as one:
+        one.gateway.refuse("carrier_blocked")
+        started = await one.create()
+        bad = await one.check(started["id"], wrong(one.gateway.last.code))
+        assert (bad["valid"], bad["status"]) == (False, "undeliverable")
+        assert (await one.check(started["id"], one.gateway.last.code))["status"] == "approved"
+
+
+async def test_a_failed_receipt_advances_once_whatever_comes_how_often() -> None:
+    """Duplicates, late ones and ones out of order change nothing more."""
+    async with world() as one:
+        started = await one.create()
+        first = one.gateway.last
+        for status in ("failed", "failed", "sent", "failed"):
+            assert (await one.report(first, status, "unreachable")).status_code == 200
+        assert one.gateway.channels == ["sms", "whatsapp"]
+        assert await statuses(one, started["id"]) == ["failed", "accepted"]
+        await one.report(first, "delivered")
+        assert await statuses(one, started["id"]) == ["delivered", "accepted"]
+        assert one.gateway.channels == ["sms", "whatsapp"]
+
+
+async def test_a_delivered_receipt_stops_the_steps_timer() -> None:
+    """No further channel; `read` after it moves the delivery on."""
+    async with world() as one:
+        started = await one.create()
+        await one.report(one.gateway.last, "sent")
+        await one.report(one.gateway.last, "delivered")
+        await one.report(one.gateway.last, "sent")
+        await one.report(one.gateway.last, "read")
+        await one.travel(120)
+        assert one.gateway.channels == ["sms"]
+        found = await one.get(started["id"])
+        assert found["deliveries"][0]["status"] == "read"
+        assert found["deliveries"][0]["delivered_at"] is not None
+        assert one.metric("otp_receipt_seconds_count", provider="gw", channel="sms") == 3
+
+
+async def test_sent_alone_does_not_stop_the_timer() -> None:
+    """A carrier's word that it has the message is no delivery."""
+    async with world() as one:
+        started = await one.create()
+        await one.report(one.gateway.last, "sent")
+        await one.travel(21)
+        assert one.gateway.channels == ["sms", "whatsapp"]
+        assert ("delivery.unknown", 0, "silence") in await story(one, started["id"])
+        labels = {"provider": "gw", "channel": "sms", "country": "GB", "status": "unknown", "reason": "silence"}
+        assert one.metric("otp_deliveries_total", **labels) == 1
+
+
+async def test_a_late_failure_of_an_old_step_can_leave_nothing_that_may_arrive() -> None:
+    """Silence left hope for the first step; its failed receipt after all others failed takes it."""
+    steps = [
+        {"channel": "sms", "providers": ["gw"], "wait": "20s"},
+        {"channel": "voice", "providers": ["voice"], "wait": "20s"},
+    ]
+    async with world(cascade=steps) as one:
+        started = await one.create()
+        await one.travel(21)
+        await one.report(one.gateway.sent[1], "failed", "unreachable")
+        assert (await one.get(started["id"]))["status"] == "pending"
+        await one.report(one.gateway.sent[0], "failed", "unreachable")
+        assert (await one.get(started["id"]))["status"] == "undeliverable"
+        await one.report(one.gateway.sent[0], "delivered")
+        assert (await one.get(started["id"]))["status"] == "pending"
+
+
+async def test_a_transient_error_tries_the_steps_next_provider_at_once() -> None:
+    """It is a new delivery in the same step."""
+    async with world(cascade=TWO_PROVIDERS) as one:
+        one.gateway.answer = down("gw.example")
+        started = await one.create()
+        assert [(sent.host, sent.channel) for sent in one.gateway.sent] == [
+            ("gw.example", "sms"),
+            ("voice.example", "sms"),
+        ]
+        found = await one.get(started["id"])
+        assert [(d["provider"], d["status"]) for d in found["deliveries"]] == [
+            ("gw", "rejected"),
+            ("voice", "accepted"),
+        ]
+
+
+async def test_a_transient_error_backs_off_inside_the_steps_wait_and_then_advances() -> None:
+    """One provider: the same delivery is tried again, ever later, until the wait is over."""
+    async with world() as one:
+        one.gateway.answer = down("gw.example")
+        await one.create()
+        assert one.gateway.channels == ["sms"]
+        times = 0
+        for _ in range(20):
+            await one.travel(1)
+            times = one.gateway.channels.count("sms")
+        assert 4 <= times <= 6
+        assert {sent.data["delivery"].partition(".")[2] for sent in one.gateway.sent if sent.channel == "sms"} == {"0"}
+        for _ in range(25):
+            await one.travel(1)
+        assert one.gateway.last.channel == "voice"
+
+
+async def test_a_provider_that_asks_for_time_gets_it() -> None:
+    """`Retry-After` is the least delay; when it is longer than the step's wait, the step is left at once."""
+    async with world() as one:
+        one.gateway.answer = down("gw.example", status=429, **{"retry-after": "10"})
+        await one.create()
+        await one.travel(9)
+        assert one.gateway.channels == ["sms"]
+        await one.travel(2)
+        assert one.gateway.channels == ["sms", "sms", "whatsapp"][: len(one.gateway.channels)]
+        assert len(one.gateway.sent) >= 2
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        httpx.Response(302, headers={"location": "https://elsewhere.example/"}),
+        httpx.Response(200, content=b"{not json"),
+        httpx.Response(200, content=b"\xff" * 100_000),
+        httpx.Response(200, json=[]),
+        httpx.Response(422, content=b"nonsense"),
+        httpx.Response(422, json={"reason": "a word that nobody knows"}),
+        httpx.Response(400),
+        httpx.Response(404),
+    ],
+    ids=lambda response: f"{response.status_code}-{len(response.content)}",
+)
+async def test_nonsense_from_a_gateway_is_taken_for_something(broken: httpx.Response) -> None:
+    """Whatever a gateway answers, the delivery is accepted or rejected, and the cascade goes on."""
+    async with world() as one:
+        one.gateway.answer = lambda _sent: broken
+        started = await one.create()
+        await one.travel(21)
+        await one.travel(21)
+        assert set(await statuses(one, started["id"])) <= {"accepted", "unknown", "rejected"}
+        assert one.gateway.channels == ["sms", "whatsapp", "voice"]
+
+
+async def test_a_gateway_that_cannot_be_reached_is_a_transient_error() -> None:
+    """A refused connection is retried like a 503."""
+    async with world() as one:
+
+        def unreachable(sent: Sent) -> httpx.Response:
+            if len(one.gateway.sent) == 1:
+                raise httpx.ConnectError("refused")
+            return httpx.Response(200, json={"message_id": sent.data["delivery"]})
+
+        one.gateway.answer = unreachable
+        started = await one.create()
+        await one.travel(2)
+        assert one.gateway.channels == ["sms", "sms"]
+        assert await statuses(one, started["id"]) == ["accepted"]
+
+
+async def test_a_worker_that_dies_while_sending_loses_its_lease_and_nothing_else() -> None:
+    """Another worker sends the same delivery again, with the same code, under the same name."""
+    async with world() as one:
+
+        class Killed(BaseException):
+            """As if the process were gone."""
+
+        def die(_sent: Sent) -> httpx.Response:
+            raise Killed
+
+        one.gateway.answer = die
+        await one.post("/verifications", {"to": OTHER_NUMBER})
+        with pytest.raises(Killed):
+            await one.work()
+        one.gateway.answer = down(status=200)
+        await one.work()
+        assert len(one.gateway.sent) == 1
+        await one.travel(LEASE_MS / 1000 + 1)
+        assert one.gateway.sent[0].data["delivery"] == one.gateway.sent[1].data["delivery"]
+        assert one.gateway.sent[0].code == one.gateway.sent[1].code
+
+
+async def test_a_receipt_before_the_answer_to_the_send_is_taken() -> None:
+    """The gateway is faster with its receipt than with its answer."""
+    async with world() as one:
+        bodies: list[Sent] = []
+
+        def early(sent: Sent) -> httpx.Response:
+            bodies.append(sent)
+            return httpx.Response(200, json={"message_id": "m"})
+
+        one.gateway.answer = early
+        started = (await one.post("/verifications", {"to": OTHER_NUMBER})).json()
+        tag = f"{{v{int(started['id'][5], 32)}}}:"
+        keys = [tag + started["id"], f"{tag}due"]
+        await one.service.store.run("delivery_begin", keys, [LEASE_MS, started["id"]])
+        await one.service.store.run("delivery_receipt", keys, ["0", "gw", "delivered", "", "", LEASE_MS, ""])
+        answer = ["0", "gw", "accepted", "", "m", "advance", 0, "", LEASE_MS]
+        await one.service.store.run("delivery_record", keys, answer)
+        assert await statuses(one, started["id"]) == ["delivered"]
+        await one.travel(100)
+        assert bodies == []
+
+
+# Receipts that are not what they seem.
+
+
+async def post_receipt(one: World, path: str, body: str, **headers: str) -> httpx.Response:
+    """A webhook on the receipts listener."""
+    return await one.receipts.post(path, content=body, headers=headers or dict(signed(body)))
+
+
+def receipt(status: object = "delivered", **data: object) -> str:
+    """The body of a receipt."""
+    return json.dumps({"type": "delivery.receipt", "data": {"status": status} | data})
+
+
+async def test_a_forged_receipt_is_refused_and_counted() -> None:
+    """Wrong signature, old timestamp, wrong token, another provider's name, another delivery: 401, nothing moves."""
+    async with world() as one:
+        started = await one.create()
+        path = one.gateway.last.data["receipt_url"].removeprefix(PUBLIC_URL)
+        other = path.replace(".0.", ".1.")
+        body = receipt()
+        forged = [
+            await post_receipt(one, path, body, **signed(body, secret="whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
+            await post_receipt(one, path, body, **(dict(signed(body)) | {"webhook-signature": "v1,!, v1"})),
+            await post_receipt(one, path, body, x="no signature"),
+            await post_receipt(one, path, receipt("failed"), **signed(body)),
+            await post_receipt(one, other, body),
+            await post_receipt(one, path.replace("/gw/", "/voice/"), body),
+            await post_receipt(one, path[:-1] + ("A" if path[-1] != "A" else "B"), body),
+            await post_receipt(one, "/receipts/nobody/x", body),
+            await post_receipt(one, "/receipts/gw/%00.%F0%9F%98%80.x", body),
+        ]
+        assert [answer.status_code for answer in forged] == [401] * len(forged)
+        assert await statuses(one, started["id"]) == ["accepted"]
+        assert one.metric("otp_receipts_refused_total", provider="gw", cause="forged") >= 5
+        assert one.metric("otp_receipts_refused_total", provider="unknown", cause="forged") == 1
+
+
+async def test_a_receipt_for_another_message_is_refused() -> None:
+    """A genuine receipt, sent again to the address of another delivery, does not speak for it."""
+    async with world() as one:
+        await one.create()
+        first = one.gateway.last
+        started = await one.create(OTHER_NUMBER)
+        path = one.gateway.last.data["receipt_url"].removeprefix(PUBLIC_URL)
+        answer = await post_receipt(one, path, receipt(message_id=first.data["delivery"]))
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed_receipt")
+        assert await statuses(one, started["id"]) == ["accepted"]
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"type": 1, "data": {}}', '{"type": "delivery.receipt"}', receipt(7)]
+)
+async def test_a_malformed_receipt_is_refused(body: str) -> None:
+    """Rightly signed, but not what the contract says: 400."""
+    async with world() as one:
+        await one.create()
+        path = one.gateway.last.data["receipt_url"].removeprefix(PUBLIC_URL)
+        assert (await post_receipt(one, path, body)).status_code == 400
+
+
+async def test_unknown_words_are_noise() -> None:
+    """An unknown type or status changes nothing; an unknown reason is `unknown`."""
+    async with world() as one:
+        started = await one.create()
+        path = one.gateway.last.data["receipt_url"].removeprefix(PUBLIC_URL)
+        for body in ('{"type": "account.updated", "data": {}}', receipt("teleported")):
+            assert (await post_receipt(one, path, body)).status_code == 200
+        assert await statuses(one, started["id"]) == ["accepted"]
+        await one.report(one.gateway.last, "failed", "gremlins")
+        assert ("delivery.failed", 0, "unknown") in await story(one, started["id"])
+
+
+async def test_a_receipt_long_after_the_end_is_taken_and_changes_nothing_else() -> None:
+    """After approval it is recorded; when the verification is gone, it is still a 200."""
+    async with world() as one:
+        started = await one.create()
+        sent = one.gateway.last
+        await one.check(started["id"], sent.code)
+        assert (await one.report(sent, "failed", "unreachable")).status_code == 200
+        found = await one.get(started["id"])
+        assert (found["status"], found["deliveries"][0]["status"]) == ("approved", "failed")
+        await one.travel(1300)
+        assert (await one.report(sent, "delivered")).status_code == 200
+
+
+async def test_the_cascade_can_depend_on_the_prefix() -> None:
+    """The longest prefix that the number begins with decides."""
+    by_prefix = {
+        "+1": [{"channel": "whatsapp", "providers": ["gw"], "wait": "20s"}],
+        "+1201": [{"channel": "voice", "providers": ["voice"], "wait": "20s"}],
+    }
+    async with world(cascade_by_prefix=by_prefix) as one:
+        assert (await one.create("+12015550123"))["cascade"] == ["voice"]
+        assert (await one.create("+12125550123"))["cascade"] == ["whatsapp"]
+        assert (await one.create())["cascade"] == ["sms", "whatsapp", "voice"]
+
+
+async def test_a_fixed_line_is_called() -> None:
+    """A step that cannot reach the number is left out; with none left the number is refused."""
+    async with world() as one:
+        assert (await one.create("+442079460018"))["cascade"] == ["voice"]
+        refused = await one.post("/verifications", {"to": "+442079460019", "channel": "sms"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_number")
+
+
+async def test_costly_kinds_of_numbers_are_refused_unless_allowed() -> None:
+    """Premium rate by default not, with `allow_types` by voice."""
+    async with world() as one:
+        refused = await one.post("/verifications", {"to": "+449012345678"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_number")
+    async with world(allow_types=["premium_rate"]) as one:
+        assert (await one.create("+449012345678"))["cascade"] == ["voice"]
+
+
+async def test_the_order_can_be_asked_for_within_what_the_application_allows() -> None:
+    """`channel` stays on one, `cascade` reorders; anything else is forbidden."""
+    async with world() as one:
+        assert (await one.create(cascade=["voice", "sms"]))["cascade"] == ["voice", "sms"]
+        assert (await one.create(OTHER_NUMBER, channel="whatsapp"))["cascade"] == ["whatsapp"]
+        answer = await one.api.post(
+            "/verifications",
+            json={"to": "+447400123458", "channel": "voice"},
+            headers={"authorization": "Bearer vk_other"},
+        )
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")

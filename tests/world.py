@@ -1,0 +1,242 @@
+"""A whole verifyd in this process, with a gateway at its other end: what most tests talk to.
+
+The service is the real one with its real scripts, on the embedded store unless a Redis is given. What it sends goes to
+`Gateway`, which keeps every message and answers as it is told. Time is travelled by `World.travel`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import time_machine
+from redis.asyncio import Redis, RedisCluster
+from standardwebhooks import Webhook
+
+from service import config
+from service.api.auth import digest
+from service.app import Service
+from service.providers import KINDS
+
+NUMBER = "+447400123456"
+OTHER_NUMBER = "+447400123457"
+KEY = "vk_test"
+OTHER_KEY = "vk_other"
+READ_KEY = "vk_read"
+SECRET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+NEXT_SECRET_KEY = "OTg3NjU0MzIxMDk4NzY1NDMyMTA5ODc2NTQzMjEwOTg="
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+PUBLIC_URL = "https://otp.example.com"
+
+Table = dict[str, Any]
+
+
+def table(**changes: object) -> Table:
+    """A configuration as read from TOML: one gateway `gw` for sms and whatsapp, another `voice` for voice.
+
+    `changes` go over the application `shop`; `_top` goes over the whole.
+    """
+    top = changes.pop("_top", {})
+    assert isinstance(top, dict)
+    shop = {
+        "brand": "Shop",
+        "api_keys": [digest(KEY), {"hash": digest(READ_KEY), "scopes": ["read"]}],
+        "cascade": [
+            {"channel": "sms", "providers": ["gw"], "wait": "20s"},
+            {"channel": "whatsapp", "providers": ["gw"], "wait": "20s"},
+            {"channel": "voice", "providers": ["voice"], "wait": "40s"},
+        ],
+    }
+    other = {
+        "brand": "Other",
+        "api_keys": [digest(OTHER_KEY)],
+        "cascade": [{"channel": "sms", "providers": ["gw"], "wait": "20s"}],
+    }
+    return {
+        "redis": "memory://",
+        "shards": 4,
+        "server": {
+            "api": "127.0.0.1:8080",
+            "receipts": "127.0.0.1:8081",
+            "ops": "127.0.0.1:9090",
+            "public_url": PUBLIC_URL,
+        },
+        "secrets": {"keys": [SECRET_KEY]},
+        "providers": {
+            "gw": {
+                "kind": "webhook",
+                "url": "https://gw.example/send",
+                "secret": WEBHOOK_SECRET,
+                "channels": ["sms", "whatsapp", "voice"],
+            },
+            "voice": {
+                "kind": "webhook",
+                "url": "https://voice.example/send",
+                "secret": WEBHOOK_SECRET,
+                "channels": ["sms", "voice"],
+            },
+        },
+        "applications": {"shop": shop | changes, "other": other},
+        **top,
+    }
+
+
+@dataclass
+class Sent:
+    """One message that reached the gateway."""
+
+    host: str
+    data: dict[str, Any]
+
+    @property
+    def code(self) -> str:
+        """The code in it."""
+        return str(self.data["code"])
+
+    @property
+    def channel(self) -> str:
+        """The channel it was for."""
+        return str(self.data["channel"])
+
+
+Answer = Callable[[Sent], httpx.Response]
+
+
+@dataclass
+class Gateway:
+    """The operator's gateway: keeps what it is sent; `answer` may be replaced."""
+
+    sent: list[Sent] = field(default_factory=list)
+    answer: Answer = lambda sent: httpx.Response(200, json={"message_id": sent.data["delivery"]})
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Take a message, once its signature holds."""
+        Webhook(WEBHOOK_SECRET).verify(request.content, dict(request.headers))
+        body = json.loads(request.content)
+        assert body["type"] == "delivery.send"
+        message = Sent(request.url.host, body["data"])
+        self.sent.append(message)
+        return self.answer(message)
+
+    def refuse(self, reason: str, *channels: str) -> None:
+        """Refuse messages on these channels (all, when none is named) for good."""
+        self.answer = lambda sent: (
+            httpx.Response(422, json={"reason": reason})
+            if not channels or sent.channel in channels
+            else httpx.Response(200, json={"message_id": sent.data["delivery"]})
+        )
+
+    @property
+    def last(self) -> Sent:
+        """The latest message."""
+        return self.sent[-1]
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels of all messages in order."""
+        return [message.channel for message in self.sent]
+
+
+class World:
+    """A service, its gateway, and the clock."""
+
+    def __init__(self, service: Service, gateway: Gateway, clock: time_machine.Traveller) -> None:
+        self.service = service
+        self.gateway = gateway
+        self.clock = clock
+        server = service.config.settings.server
+        self.api = self._client(server.api, KEY)
+        self.receipts = self._client(server.receipts, None)
+        self.ops = self._client(server.ops, None)
+
+    def _client(self, address: str, key: str | None) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.service.listeners[address])
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        return httpx.AsyncClient(transport=transport, base_url="http://verifyd", headers=headers)
+
+    async def post(self, path: str, body: object = None, *, key: str = KEY, **headers: str) -> httpx.Response:
+        """Call the API."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()} | {"authorization": f"Bearer {key}"}
+        return await self.api.post(path, json={} if body is None else body, headers=sent)
+
+    async def create(self, to: str = NUMBER, **fields: object) -> dict[str, Any]:
+        """Start a verification that must start, and let its first message go out."""
+        answer = await self.post("/verifications", {"to": to, **fields})
+        assert answer.status_code == 201, answer.text
+        await self.work()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def check(self, name: str, code: str, **fields: object) -> dict[str, Any]:
+        """Make a guess that must be taken."""
+        answer = await self.post("/verifications/check", {"id": name, "code": code, **fields})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def get(self, name: str) -> dict[str, Any]:
+        """The verification with its timeline."""
+        answer = await self.api.get(f"/verifications/{name}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def report(self, sent: Sent, status: str, reason: str | None = None, **data: object) -> httpx.Response:
+        """Send a receipt for a message, as the gateway would."""
+        receipt = {"message_id": sent.data["delivery"], "status": status, "reason": reason, **data}
+        body = json.dumps({"type": "delivery.receipt", "timestamp": "2026-01-01T00:00:00Z", "data": receipt})
+        path = sent.data["receipt_url"].removeprefix(PUBLIC_URL)
+        answer = await self.receipts.post(path, content=body, headers=signed(body))
+        await self.work()
+        return answer
+
+    async def work(self) -> None:
+        """Let the worker do all that is due."""
+        await self.service.schedule.drain()
+
+    async def travel(self, seconds: float) -> None:
+        """Let time pass, and the worker do what has become due."""
+        self.clock.shift(seconds)
+        await self.work()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric, 0 when it was never touched."""
+        return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def signed(
+    body: str, *, secret: str = WEBHOOK_SECRET, name: str = "msg_1", at: datetime | None = None
+) -> Mapping[str, str]:
+    """The headers of Standard Webhooks for a body."""
+    when = at or datetime.now(UTC)
+    return {
+        "webhook-id": name,
+        "webhook-timestamp": str(int(when.timestamp())),
+        "webhook-signature": Webhook(secret).sign(name, when, body),
+    }
+
+
+def wrong(code: str) -> str:
+    """A code that is not this one."""
+    return code[:-1] + str((int(code[-1]) + 1) % 10)
+
+
+@asynccontextmanager
+async def world(*, client: Redis | RedisCluster | None = None, **changes: object) -> AsyncIterator[World]:
+    """A running world; `changes` as for `table`, `client` instead of the embedded store."""
+    gateway = Gateway()
+    checked = config.check(table(**changes), KINDS, {})
+    service = Service(checked, client=client, transport=httpx.MockTransport(gateway))
+    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
+        one = World(service, gateway, clock)
+        try:
+            yield one
+        finally:
+            for http in (one.api, one.receipts, one.ops):
+                await http.aclose()
+            await service.stop()
