@@ -322,7 +322,12 @@ def _validated(model: type[B], data: Any, path: str, problems: list[Problem]) ->
         return model.model_validate(data, strict=False)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        problems += [(_location(path, one["loc"]), _message(one["type"], one["msg"])) for one in found]
+    wrong = [one["loc"] for one in found]
+    for one in found:
+        # A list in which nothing is right is called too short as well.
+        depth = len(one["loc"])
+        if one["type"] != "too_short" or not any(place[:depth] == one["loc"] and place[depth:] for place in wrong):
+            problems.append((_location(path, one["loc"]), _message(one["type"], one["msg"])))
     return None
 
 
@@ -338,14 +343,21 @@ def _settings(data: dict[str, Any], problems: list[Problem]) -> Settings:
 
 
 def _cut(data: Any, places: Iterable[int | str]) -> None:
-    """Remove what is at these places; where nothing is (a setting is missing), remove what should have it."""
-    holder, last = data, next(iter(places))
+    """Remove what is at these places; where nothing is (a setting is missing), remove what should have it.
+
+    A list ends there, so that what is left in it keeps its index.
+    """
+    holder: Any = data
+    last: Any = None
     for place in places:
         inside = data.keys() if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
         if place not in inside:
             break
         holder, last, data = data, place, data[place]
-    del holder[last]
+    if isinstance(holder, list):
+        del holder[last:]
+    else:
+        del holder[last]
 
 
 def _providers(tables: Any, kinds: Kinds, problems: list[Problem]) -> dict[str, Provider]:

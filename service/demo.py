@@ -40,19 +40,20 @@ def config(key: str) -> Config:
 def announced(key: str) -> Iterator[None]:
     """Print the API key, and keep it for `verifyd try` in a file of this user's for as long as the demo runs."""
     print(f"API key: {key}", flush=True)
-    path = _key_file()
+    path = None
     try:
+        path = _key_file()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump({"url": f"http://{API}", "key": key}, file)
-    except OSError:
-        # A read-only home: `verifyd try` will ask for the key.
-        path = Path(os.devnull)
+    except (OSError, RuntimeError):
+        # No home, or one that cannot be written to: `verifyd try` is then told the key by its environment.
+        path = None
     try:
         yield
     finally:
-        if path != Path(os.devnull):
+        if path is not None:
             path.unlink(missing_ok=True)
 
 
@@ -61,7 +62,7 @@ def running() -> tuple[str, str] | None:
     try:
         found = json.loads(_key_file().read_text())
         return str(found["url"]), str(found["key"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return None
 
 

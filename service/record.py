@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -125,8 +124,8 @@ def moment(milliseconds: float) -> datetime:
 
 
 def rfc3339(at: datetime | None) -> str | None:
-    """A time as RFC 3339 in UTC, with milliseconds."""
-    return None if at is None else f"{at:%Y-%m-%dT%H:%M:%S}.{math.floor(at.microsecond / 1000):03d}Z"
+    """A time in UTC as RFC 3339, with milliseconds."""
+    return None if at is None else at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _delivery(n: int, fields: Fields, created: int) -> Delivery:

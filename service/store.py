@@ -23,13 +23,14 @@ The keys, all with a TTL, all written by the scripts in `lua/` (`<s>` is a numbe
     The jobs: ids of verifications by the time of their next waking. A claimed job is one whose time was moved by the
     lease. The set has no TTL of its own: an id leaves it when its verification ends, at the latest at its expiry.
 
-All scripts start with `lua/prologue.lua`. They are called by EVALSHA. The calls that are made in one turn of the event
-loop travel together in one pipeline, in Cluster one for each node: that is where most of the speed comes from.
+All scripts start with `lua/prologue.lua`. They are called by EVALSHA. The calls that are made in one turn of the
+event loop travel together in one pipeline, in Cluster one for each node: that is where most of the speed comes from.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -39,6 +40,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import hiredis
 from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
@@ -70,6 +72,7 @@ _REFUSALS = ("MISCONF", "NOREPLICAS", "LOADING", "BUSY", "UNBLOCKED")
 _IN_FLIGHT = 4
 
 Field = str | bytes | int | float
+Command = tuple[Field, ...]
 Answer = list[Any]
 Observe = Callable[[str, float], None]
 
@@ -92,7 +95,7 @@ def _script(name: str) -> Script:
 class _Call:
     __slots__ = ("began", "command", "future", "script")
 
-    def __init__(self, script: Script, command: tuple[Field, ...], future: asyncio.Future[Answer]) -> None:
+    def __init__(self, script: Script, command: Command, future: asyncio.Future[Answer]) -> None:
         self.script = script
         self.command = command
         self.future = future
@@ -100,11 +103,12 @@ class _Call:
 
 
 class _Lane:
-    """The calls that wait to travel together, to one server."""
+    """The calls that wait to travel together, to one server: a node of a cluster, or the only one."""
 
-    __slots__ = ("in_flight", "waiting")
+    __slots__ = ("in_flight", "node", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, node: Any) -> None:
+        self.node = node
         self.waiting: list[_Call] = []
         self.in_flight = 0
 
@@ -128,6 +132,7 @@ class Store:
         self._lanes: dict[str, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ahead = 0.0
+        self._looked = 0.0
         self.round_trips = 0
         self.calls = 0
 
@@ -136,10 +141,7 @@ class Store:
         script = _script(name)
         loop = asyncio.get_running_loop()
         call = _Call(script, ("EVALSHA", script.sha, len(keys), *keys, *args), loop.create_future())
-        lane_name = self._lane_name(keys[0])
-        lane = self._lanes.get(lane_name)
-        if lane is None:
-            lane = self._lanes[lane_name] = _Lane()
+        lane = self._lane(keys[0])
         lane.waiting.append(call)
         if len(lane.waiting) == 1 and lane.in_flight < _IN_FLIGHT:
             loop.call_soon(self._depart, lane)
@@ -181,13 +183,18 @@ class Store:
             await asyncio.gather(*self._tasks)
         await self._client.aclose()
 
-    def _lane_name(self, key: str) -> str:
-        if not isinstance(self._client, RedisCluster):
-            return ""
-        try:
-            return str(self._client.get_node_from_key(key).name)  # type: ignore[union-attr]  # None is caught below
-        except (exceptions.SlotNotCoveredError, AttributeError, KeyError):
-            return ""
+    def _lane(self, key: str) -> _Lane:
+        """The lane to the server that has this key."""
+        node = None
+        if isinstance(self._client, RedisCluster):
+            # Before the first call the slots are not known yet: the library's own pipeline then finds the way.
+            with contextlib.suppress(exceptions.SlotNotCoveredError):
+                node = self._client.get_node_from_key(key)
+        name = "" if node is None else str(node.name)
+        lane = self._lanes.get(name)
+        if lane is None or lane.node is not node:
+            lane = self._lanes[name] = _Lane(node)
+        return lane
 
     def _depart(self, lane: _Lane) -> None:
         if not lane.waiting or lane.in_flight >= _IN_FLIGHT:
@@ -200,11 +207,11 @@ class Store:
 
     async def _travel(self, lane: _Lane, batch: list[_Call]) -> None:
         try:
-            answers: Sequence[Any] = await self._pipeline([call.command for call in batch])
+            answers = await self._exchange(lane, [call.command for call in batch])
             for call, answer in zip(batch, answers, strict=True):
                 if isinstance(answer, exceptions.NoScriptError):
-                    text = (call.script.text, *call.command[2:])
-                    answer = (await self._pipeline([("EVAL", *text)]))[0]  # noqa: PLW2901 - the same call, told in full
+                    text = ("EVAL", call.script.text, *call.command[2:])
+                    answer = (await self._exchange(lane, [text]))[0]  # noqa: PLW2901 - the same call, told in full
                 _settle(call.future, answer)
         except BaseException as error:
             for call in batch:
@@ -215,26 +222,62 @@ class Store:
             lane.in_flight -= 1
             self._depart(lane)
 
-    async def _pipeline(self, commands: Sequence[tuple[Field, ...]]) -> Sequence[Any]:
+    async def _exchange(self, lane: _Lane, commands: Sequence[Command]) -> Sequence[Any]:
+        """One round trip; an error stands where its answer would be."""
         self.round_trips += 1
         self.calls += len(commands)
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
         try:
             async with asyncio.timeout(SECONDS):
-                answers: Sequence[Any] = await pipeline.execute(raise_on_error=False)
+                if lane.node is None and (self._embedded or isinstance(self._client, RedisCluster)):
+                    answers = await self._library_pipeline(commands)
+                else:
+                    answers = await self._pipeline(lane, commands)
+                if isinstance(self._client, RedisCluster):
+                    answers = [await self._redirected(*pair) for pair in zip(commands, answers, strict=True)]
         except _AWAY as error:
             await self._look_again()
             return [error] * len(commands)
-        if any(isinstance(answer, exceptions.ConnectionError) for answer in answers):
-            await self._look_again()
         return answers
 
+    async def _library_pipeline(self, commands: Sequence[Command]) -> Sequence[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: Sequence[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+    async def _pipeline(self, lane: _Lane, commands: Sequence[Command]) -> Sequence[Any]:
+        """What the library's pipeline does, in a fifth of its time: packed in C, without its bookkeeping."""
+        pack: Any = hiredis.pack_command  # the types it comes with know of one part only
+        packed = b"".join([pack(command) for command in commands])
+        pool: Any = self._client.connection_pool if isinstance(self._client, Redis) else None
+        connection = await pool.get_connection() if pool else lane.node.acquire_connection()
+        try:
+            await connection.send_packed_command(packed, check_health=False)
+            return [await _read(connection) for _ in commands]
+        finally:
+            if pool:
+                await pool.release(connection)
+            else:
+                lane.node.release(connection)
+
+    async def _redirected(self, command: Command, answer: Any) -> Any:
+        """The answer, asked for again where the cluster says: a call that was sent elsewhere was not run."""
+        if not isinstance(answer, (exceptions.MovedError, exceptions.AskError, exceptions.TryAgainError)):
+            return answer
+        try:
+            return await self._client.execute_command(*command)
+        except exceptions.ResponseError as error:
+            return error
+
     async def _look_again(self) -> None:
-        """A node of a cluster is away: learn the slots anew before the next call."""
-        if isinstance(self._client, RedisCluster):
-            await self._client.aclose()
+        """A node of the cluster is away: learn who has its slots now, at most once a second."""
+        if not isinstance(self._client, RedisCluster) or time.monotonic() < self._looked + SECONDS:
+            return
+        self._looked = time.monotonic()
+        with contextlib.suppress(*_AWAY):
+            async with asyncio.timeout(SECONDS):
+                await self._client.nodes_manager.initialize()
 
     async def _guarded(self, command: Any) -> Any:
         try:
@@ -242,6 +285,13 @@ class Store:
                 return await command
         except _AWAY as error:
             raise Unavailable(type(error).__name__) from error
+
+
+async def _read(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except exceptions.ResponseError as error:
+        return error
 
 
 def _settle(future: asyncio.Future[Answer], answer: Any) -> None:
@@ -261,10 +311,11 @@ def connect(url: str) -> Redis | RedisCluster:
     `redis+sentinel://[user:password@]host:port[,host:port…]/<master>[/<db>]`, `redis+cluster://host:port[,host:port…]`;
     with `rediss+…` both speak TLS. Raises ValueError for anything else.
     """
-    # Scripts are not repeated behind our back: what takes an attempt must not take two.
+    # Scripts are not repeated behind our back: what takes an attempt must not take two. Time is kept for a whole round
+    # trip, not for each of its reads.
     options: dict[str, Any] = {
         "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": SECONDS,
+        "socket_timeout": None,
         "socket_connect_timeout": SECONDS,
     }
     parts = urlsplit(url)

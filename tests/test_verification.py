@@ -158,7 +158,7 @@ async def test_a_check_by_number_finds_the_latest_verification() -> None:
 async def test_a_check_of_nothing_is_not_found() -> None:
     """Neither an unknown number nor an unknown or misshapen id is anything but 404."""
     async with world() as one:
-        for body in ({"to": NUMBER}, {"id": "ver_00aaaaaaaaaaaaaaaa"}, {"id": "ver_zz"}, {"id": "x"}, {"id": "}{"}):
+        for body in ({"to": NUMBER}, {"id": "ver_00aaaaaaaaaaaaaaaaaaaa"}, {"id": "ver_zz"}, {"id": "x"}, {"id": "}{"}):
             answer = await one.post("/verifications/check", body | {"code": "123456"})
             assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 

@@ -17,7 +17,7 @@ _HOST = r"^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-
 
 def _address(value: str) -> str:
     try:
-        return str(ip_address(value))
+        return ip_address(value.replace("%", " ")).compressed  # without a zone, which has no meaning elsewhere
     except ValueError:
         raise ValueError("write an IPv4 or IPv6 address") from None
 
@@ -71,11 +71,11 @@ class CreateBody(Body):
     transaction: TransactionBody | None = None
     app_hash: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{11}$")] | None = None
     webotp_domain: Annotated[str, Field(pattern=_HOST, max_length=253)] | None = None
-    signals: Signals = Signals()
+    signals: Signals | None = None
     limit_keys: Annotated[
         dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], Text], Field(max_length=5)
     ] = {}
-    metadata: Annotated[dict[Text, Annotated[str, Field(max_length=128)]], Field(max_length=10)] = {}
+    metadata: Annotated[dict[Text, Annotated[str, Field(max_length=128)]], Field(max_length=10, default_factory=dict)]
 
     @model_validator(mode="after")
     def _one_order(self) -> CreateBody:

@@ -43,7 +43,8 @@ class ReceiptsApi:
             forged = isinstance(error, Forged)
             known = provider if self._deliveries.knows(provider) else "unknown"
             self._metrics.receipt_refused(known, "forged" if forged else "malformed").inc()
-            raise Problem("forged_receipt" if forged else "malformed_receipt", str(error)) from None
+            headers = {"www-authenticate": "Signature"} if forged else {}
+            raise Problem("forged_receipt" if forged else "malformed_receipt", str(error), headers=headers) from None
         for verification in due:
             self._nudge(verification)
         return Response(orjson.dumps({"status": "ok"}), media_type="application/json")

@@ -2,7 +2,7 @@
 -- KEYS 1 the verification, or the number's pointer  2 due  3 idempotency record (optional)
 -- ARGV 1 application  2 wrong guesses per number and day  3 ms after which an unsettled attempt counts as wrong
 --      4 fingerprint ('' for none)
--- Answers: spent (the fields with the stored code), over, locked (the number is the ms until guesses are taken again),
+-- Answers: spent (id and stored code), over, locked (the number is the ms until guesses are taken again),
 -- gone, conflict, or the first answer of check_settle again.
 local now = clock()
 local past = remembered(KEYS[3], ARGV[4])
@@ -31,4 +31,4 @@ if redis.call('INCR', wrong) == 1 then redis.call('PEXPIRE', wrong, 86400000) en
 put(v, 'spent', num(v, 'spent') + 1)
 put(v, 'spending', now)
 save(v)
-return reply('spent', 0, v, true)
+return {'spent', 0, 'id', v.id, 'code', v.f.code}

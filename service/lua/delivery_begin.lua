@@ -1,7 +1,7 @@
 -- Runs a verification's job: expires it, sends what is queued, or moves on from a step that stayed silent.
 -- KEYS 1 the verification  2 due
 -- ARGV 1 lease ms  2 the verification's id
--- Answers: deliver (the fields with what is sealed; the number is the delivery), idle (the number is the ms until it is
+-- Answers: deliver (what the message needs; the number is the delivery), idle (the number is the ms until it is
 -- due next), gone.
 local now, lease = clock(), tonumber(ARGV[1])
 local v = open(KEYS[1], KEYS[2])
@@ -41,4 +41,4 @@ put(v, 'try', num(v, 'try') + 1)
 wake(v, now + lease)
 save(v)
 v.f.now = int(now)
-return reply('deliver', tonumber(n), v, true)
+return give({'deliver', tonumber(n), 'id', v.id, 'd' .. n, v.f['d' .. n]}, v, MESSAGE)

@@ -39,18 +39,27 @@ local function save(v)
   if #del > 0 then redis.call('HDEL', v.key, unpack(del)) end
 end
 
--- The answer of a script: an outcome, a number, the fields. What is sealed for deliveries goes to deliveries only.
--- Fields set in v.f without `put` are for the caller alone: `noticed` (the end that this act brought about),
--- `advanced` (from which channel to which, and why), `silent` (whose wait was over), `id`, `now`.
-local function reply(outcome, number, v, private)
-  local r = {outcome, number}
-  if v then v.f.id = v.id end
-  for field, value in pairs(v and v.f or {}) do
-    if private or (field ~= 'secret' and field ~= 'extra' and field ~= 'code') then
+-- The answer of a script: an outcome, a number, and the fields that its caller reads. Fields set in v.f without `put`
+-- are for the caller alone: `noticed` (the end that this act brought about), `advanced` (from which channel to which, and
+-- why), `silent` (whose wait was over), `now`, `replayed`.
+local VIEW = {'app', 'status', 'created', 'expires', 'resend', 'checks', 'spent', 'sends', 'sent', 'plan', 'n', 'to',
+  'country', 'purpose', 'locale', 'meta', 'test', 'noticed', 'advanced', 'silent'}
+local MESSAGE = {'app', 'country', 'purpose', 'locale', 'expires', 'now', 'try', 'secret', 'extra', 'noticed', 'advanced',
+  'silent'}
+
+local function give(r, v, fields)
+  for _, field in ipairs(fields) do
+    if v.f[field] then
       r[#r + 1] = field
-      r[#r + 1] = value
+      r[#r + 1] = v.f[field]
     end
   end
+  return r
+end
+
+local function reply(outcome, number, v)
+  local r = give({outcome, number, 'id', v.id}, v, VIEW)
+  for n = 0, v.f.n do give(r, v, {'d' .. n}) end
   return r
 end
 

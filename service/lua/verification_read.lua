@@ -1,4 +1,4 @@
--- A verification as it stands.
+-- A verification as it stands, with its timeline.
 -- KEYS 1 the verification  2 due
 -- ARGV 1 application
 -- Answers: found, gone.
@@ -6,4 +6,6 @@ local now = clock()
 local v = open(KEYS[1], KEYS[2])
 if not v or v.f.app ~= ARGV[1] then return {'gone', 0} end
 if lapse(v, now) then save(v) end
-return reply('found', 0, v)
+local answer = give(reply('found', 0, v), v, {'notes'})
+for k = 0, num(v, 'notes') - 1 do give(answer, v, {'t' .. k}) end
+return answer

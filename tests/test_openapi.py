@@ -1,0 +1,513 @@
+"""`openapi.yaml` says what the service does, no less and no more."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import phonenumbers
+import pytest
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+from phonenumbers import PhoneNumberFormat, PhoneNumberType
+from schemathesis.config import SchemathesisConfig
+from starlette.types import Receive, Scope, Send
+
+from service import config
+from service.api import bodies, problems
+from service.api.auth import digest
+from service.app import Service
+from service.errors import Unavailable
+from service.provider import REASONS, Channel, Status
+from service.providers import KINDS
+from tests.world import KEY, READ_KEY, Sent, World, signed, table, world, wrong
+
+FILE = Path(__file__).resolve().parent.parent / "openapi.yaml"
+DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_bytes())
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+
+GUARD_KEY = "vk_guard"
+TEST_NUMBERS = {"+447700900123": "424242", "+447700900124": "131313"}
+ANY_ID = "ver_0000000000000000000000"
+
+
+class Operation(NamedTuple):
+    """One method of one path, on the listener that has it."""
+
+    server: str
+    path: str
+    method: str
+    said: dict[str, Any]
+
+
+def resolved(said: Any) -> Any:
+    """What a reference points to; anything else as it is."""
+    while isinstance(said, dict) and "$ref" in said:
+        found: Any = DOCUMENT
+        for step in said["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        said = {key: value for key, value in said.items() if key != "$ref"} | found
+    return said
+
+
+def operations() -> dict[str, Operation]:
+    """Every operation of the file by its id."""
+    return {
+        item[method]["operationId"]: Operation(
+            item.get("servers", DOCUMENT["servers"])[0]["url"], path, method, item[method]
+        )
+        for path, item in DOCUMENT["paths"].items()
+        for method in ("get", "post", "put", "patch", "delete")
+        if method in item
+    }
+
+
+def faults(schema: Mapping[str, Any], value: object) -> list[str]:
+    """What a value has against a schema of the file."""
+    whole = {**schema, "components": DOCUMENT["components"]}
+    validator = OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def test_the_file_is_valid() -> None:
+    """By the rules of OpenAPI 3.1."""
+    validate(DOCUMENT)
+    assert DOCUMENT["openapi"].startswith("3.1.")
+
+
+@pytest.mark.anyio
+async def test_the_file_and_the_routes_are_the_same() -> None:
+    """Each path with its methods is in the file and on the listener that the file says, and nothing else is."""
+    async with world() as one:
+        routes = {
+            (f"http://{address}", route.path, method.lower())
+            for address, listener in one.service.listeners.items()
+            for route in listener.routes
+            for method in (route.methods or ())
+            if method != "HEAD"  # comes with every GET
+        }
+    assert {found[:3] for found in operations().values()} == routes
+
+
+@pytest.mark.anyio
+async def test_the_file_is_served_byte_for_byte() -> None:
+    """Whoever asks the service gets this very document."""
+    async with world() as one:
+        assert (await one.ops.get("/openapi.yaml")).content == FILE.read_bytes()
+
+
+def test_every_problem_has_its_code_in_the_file() -> None:
+    """The table of the service and that of the file have the same codes, with the same status and title."""
+    said = {code: (entry["status"], entry["title"]) for code, entry in DOCUMENT["x-problems"].items()}
+    assert said == dict(problems.CODES)
+
+
+def test_every_problem_has_a_schema_with_its_own_type_code_and_status() -> None:
+    """Schemas that are problems name a code of the table, under its status; no code but 405's is without one."""
+    said = {
+        (found["type"]["const"], found["code"]["const"], found["status"]["const"])
+        for schema in SCHEMAS.values()
+        if "const" in (found := schema.get("properties", {})).get("code", {})
+    }
+    codes = {
+        (f"urn:verifyd:problem:{code}", code, status)
+        for code, (status, _) in problems.CODES.items()
+        if code != "method_not_allowed"  # no operation can answer it: it is for methods that the file does not have
+    }
+    assert said == codes
+
+
+def test_every_problem_is_under_its_own_status() -> None:
+    """A code is documented only for answers that have its status."""
+    for operation in operations().values():
+        for status, answer in operation.said["responses"].items():
+            said = resolved(answer)["content"].get("application/problem+json")
+            for schema in [] if said is None else said["schema"].get("oneOf", [said["schema"]]):
+                assert resolved(schema)["properties"]["status"]["const"] == int(status)
+
+
+def shape(schema: Any, root: Mapping[str, Any]) -> Any:
+    """A schema without words, references, and the several ways in which two languages say the same.
+
+    What pydantic cannot say is left out: rules between fields, and formats.
+    """
+    while "$ref" in schema:
+        found: Any = root
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        schema = found
+    schema = dict(schema)
+    choices = [
+        shape(one, root) for one in schema.pop("anyOf", schema.pop("oneOf", [])) if "type" in one or "$ref" in one
+    ]
+    if {"type": {"null"}} in choices:
+        (one,) = [one for one in choices if one != {"type": {"null"}}]
+        return one | {"type": one["type"] | {"null"}}
+    kind = schema.get("type")
+    found = {
+        name: schema[name]
+        for name in ("pattern", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
+        if name in schema
+    }
+    found["type"] = {kind} if isinstance(kind, str) else set(kind)
+    if "enum" in schema:
+        found["enum"] = {word for word in schema["enum"] if word is not None}
+    if "items" in schema:
+        found["items"] = shape(schema["items"], root)
+    for pattern, value in schema.get("patternProperties", {}).items():
+        schema |= {"propertyNames": {"pattern": pattern}, "additionalProperties": value}
+    if "propertyNames" in schema:
+        found["propertyNames"] = schema["propertyNames"]
+    if kind == "object":
+        others = schema.get("additionalProperties", True)
+        found["additionalProperties"] = others if isinstance(others, bool) else shape(others, root)
+        found["required"] = set(schema.get("required", []))
+        found["properties"] = {name: shape(one, root) for name, one in schema.get("properties", {}).items()}
+    return found
+
+
+REQUESTS: dict[str, type[bodies.Body]] = {
+    "StartRequest": bodies.CreateBody,
+    "CheckRequest": bodies.CheckBody,
+    "ResendRequest": bodies.ResendBody,
+    "CancelRequest": bodies.CancelBody,
+    "FeedbackRequest": bodies.FeedbackBody,
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_has_the_fields_and_the_bounds_that_are_read(name: str) -> None:
+    """Names, types, what is required, and every bound."""
+    model = REQUESTS[name].model_json_schema()
+    assert shape(SCHEMAS[name], DOCUMENT) == shape(model, model)
+
+
+def test_every_model_of_a_body_is_in_the_file() -> None:
+    """No body is read that the file does not describe."""
+    inner = {bodies.TransactionBody, bodies.Signals}
+    assert set(bodies.Body.__subclasses__()) == {*REQUESTS.values()} | inner
+
+
+def test_the_words_of_answers_are_those_of_the_service() -> None:
+    """Channels, statuses of deliveries, and reasons."""
+    assert SCHEMAS["Channel"]["enum"] == list(Channel)
+    assert SCHEMAS["DeliveryStatus"]["enum"] == list(Status)
+    assert SCHEMAS["Reason"]["enum"] == list(REASONS)
+
+
+def examples() -> Iterator[tuple[str, Mapping[str, Any], object]]:
+    """Every example in the file: where it is, its schema, and the example itself."""
+    for name, operation in operations().items():
+        item = DOCUMENT["paths"][operation.path]
+        for parameter in map(resolved, [*item.get("parameters", []), *operation.said.get("parameters", [])]):
+            yield f"{name} {parameter['name']}", parameter["schema"], parameter["example"]
+        contents = {"request": operation.said.get("requestBody", {"content": {}})["content"]}
+        for status, answer in operation.said["responses"].items():
+            contents[status] = resolved(answer)["content"]
+            for header, said in resolved(answer)["headers"].items():
+                yield f"{name} {status} {header}", resolved(said)["schema"], resolved(said)["example"]
+        for place, content in contents.items():
+            for said in content.values():
+                assert said["examples"], f"{name} {place} has no example"
+                for title, example in said["examples"].items():
+                    yield f"{name} {place} {title}", said["schema"], resolved(example)["value"]
+    for name, schema in SCHEMAS.items():
+        for example in schema.get("examples", []):
+            yield name, schema, example
+
+
+def test_every_example_fits_its_schema() -> None:
+    """Of requests, answers, parameters, headers and schemas; each content has at least one."""
+    misfits = {where: found for where, schema, value in examples() if (found := faults(schema, value))}
+    assert misfits == {}
+
+
+def test_every_component_is_used() -> None:
+    """Nothing is left in the file that no path needs."""
+    used = set(re.findall(r"#/components/([A-Za-z/]+)", FILE.read_text()))
+    there = {f"{kind}/{name}" for kind, some in DOCUMENT["components"].items() for name in some}
+    assert there - used == {"securitySchemes/apiKey"}, "security is by name, not by reference"
+    assert DOCUMENT["security"] == [{"apiKey": []}]
+
+
+# Every answer of the file, got from the service on purpose.
+
+
+class Caller:
+    """Calls operations by their ids and holds every answer to the file; `seen` is what was answered."""
+
+    def __init__(self, one: World) -> None:
+        self._one = one
+        self.seen: set[tuple[str, str]] = set()
+
+    async def __call__(
+        self,
+        name: str,
+        body: object = None,
+        *,
+        key: str | None = KEY,
+        raw: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        of: str = ANY_ID,
+        receipt: tuple[str, str] = ("gw", "x"),
+    ) -> httpx.Response:
+        """Call, and check the answer against what the file says of its status."""
+        operation = operations()[name]
+        sent = dict(headers or {})
+        if key is not None and operation.said.get("security") != []:
+            sent["authorization"] = f"Bearer {key}"
+        content = raw if raw is not None else None if body is None else json.dumps(body)
+        listener = self._one.service.listeners[operation.server.removeprefix("http://")]
+        transport = httpx.ASGITransport(listener)
+        async with httpx.AsyncClient(transport=transport, base_url=operation.server) as client:
+            path = operation.path.format(id=of, provider=receipt[0], token=receipt[1])
+            response = await client.request(operation.method, path, content=content, headers=sent)
+        self.seen.add((name, str(response.status_code)))
+        answer = resolved(operation.said["responses"][str(response.status_code)])
+        media = response.headers["content-type"].partition(";")[0]
+        said = answer["content"][media]
+        read = json.loads if media.endswith("json") else str if media == "text/plain" else yaml.safe_load
+        given: Any = read(response.text)
+        assert faults(said["schema"], given) == []
+        for header, bounds in answer["headers"].items():
+            schema = resolved(bounds)["schema"]
+            value = response.headers[header]
+            assert faults(schema, int(value) if schema["type"] == "integer" else value) == []
+        if media == "application/problem+json":
+            assert given["title"] == problems.CODES[given["code"]][1]
+        return response
+
+
+async def _refusals(call: Caller, name: str) -> None:
+    """What every operation of its sort refuses."""
+    operation = operations()[name]
+    documented = operation.said["responses"]
+    good: Any = None
+    if "requestBody" in operation.said:
+        (content,) = operation.said["requestBody"]["content"].values()
+        good = next(iter(content["examples"].values()))["value"]
+        await call(name, raw="x" * 16_385)
+    if "security" not in operation.said:
+        await call(name, good, key=None)
+        await call(name, good, key=GUARD_KEY)
+    if "400" in documented and "422" in documented:
+        await call(name, raw="{")
+        await call(name, {"colour": "red"})
+    if "{id}" in operation.path:
+        await call(name, good)
+
+
+async def _sends_and_checks(call: Caller, one: World) -> Sent:
+    """Starts, joins, resends and guesses, up to the limits of each; the first message."""
+    number, key = {"to": "+447400123456"}, {"Idempotency-Key": "a"}
+    started = (await call("startVerification", number, headers=key)).json()
+    await call("startVerification", {"to": "+447400123457"}, headers=key)
+    await one.work()
+    message = one.gateway.last
+    await call("startVerification", {"to": "+447400123"})
+    assert (await call("startVerification", number)).json()["limit"] == "resend"
+    assert (await call("resendVerification", of=started["id"])).json()["limit"] == "resend"
+    await one.travel(31)
+    assert (await call("startVerification", number)).status_code == 200
+    await one.travel(61)
+    assert (await call("resendVerification", of=started["id"])).json()["limit"] == "sends"
+    guess = {"id": started["id"], "code": wrong(message.code)}
+    await call("checkCode", guess, headers=key)
+    await call("checkCode", guess | {"code": message.code}, headers=key)
+    assert (await call("checkCode", guess)).json()["limit"] == "wrong_checks"
+    await call("checkCode", guess | {"id": ANY_ID})
+    return message
+
+
+async def _resend_and_end(call: Caller, one: World) -> None:
+    """What can be done with one verification by its id, and that it is over then."""
+    name = (await call("startVerification", {"to": "+447400123458", "code": "4321"})).json()["id"]
+    await one.travel(31)
+    await call("resendVerification", {"channel": "voice"}, of=name)
+    await call("cancelVerification", of=name)
+    await call("cancelVerification", of=name)
+    await call("resendVerification", of=name)
+    await call("giveFeedback", {"converted": True}, of=name)
+    await call("readVerification", key=READ_KEY, of=name)
+
+
+async def _receipts(call: Caller, message: Sent) -> None:
+    """One that is right, one that cannot be read, one that is not signed, one at no address."""
+    _, provider, token = message.data["receipt_url"].rsplit("/", 2)
+    for status in ("delivered", 1):
+        body = json.dumps({"type": "delivery.receipt", "data": {"status": status}})
+        await call("takeReceipt", raw=body, headers=signed(body), receipt=(provider, token))
+    await call("takeReceipt", {}, receipt=(provider, token))
+    await call("takeReceipt", {}, receipt=("", token))
+
+
+async def _without_redis(call: Caller, one: World, message: Sent) -> None:
+    """Everything that needs Redis, while it is away."""
+
+    async def away(*_: object) -> None:
+        raise Unavailable("away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one.service.store, "run", away)
+        patch.setattr(one.service.store, "ping", away)
+        await call("startVerification", {"to": "+447400123456"})
+        await call("checkCode", {"id": ANY_ID, "code": "123456"})
+        await call("readVerification")
+        await call("resendVerification")
+        await call("cancelVerification")
+        await call("giveFeedback", {"converted": True})
+        await _receipts(call, message)
+        await call("isReady")
+
+
+@pytest.mark.anyio
+async def test_every_answer_of_the_file_is_given_as_it_is_described() -> None:
+    """Status, content type, headers and body of each but 500: that is a defect, and nothing is known to cause it."""
+    keys = [
+        digest(KEY),
+        {"hash": digest(READ_KEY), "scopes": ["read"]},
+        {"hash": digest(GUARD_KEY), "scopes": ["guard"]},
+    ]
+    async with world(api_keys=keys, own_code=True, sends=2, wrong_checks_per_day=1) as one:
+        call = Caller(one)
+        for name in operations():
+            await _refusals(call, name)
+        message = await _sends_and_checks(call, one)
+        await _resend_and_end(call, one)
+        await _receipts(call, message)
+        for name in ("isAlive", "isReady", "readMetrics", "readDescription"):
+            await call(name)
+        await _without_redis(call, one, message)
+    said = {(name, status) for name, operation in operations().items() for status in operation.said["responses"]}
+    assert call.seen == {one for one in said if one[1] != "500"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("link", DOCUMENT["components"]["links"])
+async def test_what_an_answer_links_to_is_there(link: str) -> None:
+    """What was just started can be read, sent again, canceled and told about, by what the answer says."""
+    said = DOCUMENT["components"]["links"][link]
+    async with world() as one:
+        call = Caller(one)
+        started = await one.create()
+        await one.travel(31)
+        assert said["parameters"] == {"id": "$response.body#/id"}
+        body = {"converted": True} if said["operationId"] == "giveFeedback" else None
+        assert (await call(said["operationId"], body, of=started["id"])).status_code == 200
+
+
+# And whatever a machine makes up from the file.
+
+
+def _mobile_numbers() -> list[str]:
+    """A valid mobile number of each country, as libphonenumber has them."""
+    found = [
+        phonenumbers.example_number_for_type(country, PhoneNumberType.MOBILE)
+        for country in sorted(phonenumbers.SUPPORTED_REGIONS)
+    ]
+    return [phonenumbers.format_number(number, PhoneNumberFormat.E164) for number in found if number is not None]
+
+
+schemathesis.openapi.format("phone-number", st.sampled_from([*TEST_NUMBERS]) | st.sampled_from(_mobile_numbers()))
+schemathesis.openapi.format("country-code", st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS)))
+
+
+class Latest:
+    """An ASGI application: the service that was built last, all its listeners on one address."""
+
+    ADDRESS = "127.0.0.1:8080"
+
+    def __init__(self) -> None:
+        self._services: list[Service] = []
+
+    def renew(self) -> None:
+        """Build another service, that nothing has happened to."""
+        server = table()["server"] | dict.fromkeys(("api", "receipts", "ops"), self.ADDRESS)
+        changes = {"own_code": True, "test_numbers": TEST_NUMBERS, "_top": {"server": server}}
+        self._services.append(Service(config.check(table(**changes), KINDS, {})))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; at the end of the run, stop every service."""
+        if scope["type"] == "http":
+            await self._services[-1].listeners[self.ADDRESS](scope, receive, send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for service in self._services:
+            await service.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+LATEST = Latest()
+
+
+def _described() -> schemathesis.BaseSchema:
+    document = copy.deepcopy(DOCUMENT)
+    # The example of a key would come with many bodies. The fields of examples are mixed, and a national number is a
+    # number only with its own country.
+    del document["components"]["parameters"]["IdempotencyKey"]["example"]
+    del document["paths"]["/verifications"]["post"]["requestBody"]["content"]["application/json"]["examples"][
+        "national"
+    ]
+    chosen = SchemathesisConfig.from_dict(
+        {
+            "seed": 1,
+            "generation": {"deterministic": True, "max-examples": 25, "database": "none"},
+            # Words out of our source are no phone numbers, and would make other tests of every change.
+            "analysis": {"constants": {"enabled": False}},
+        }
+    )
+    described = schemathesis.openapi.from_dict(document, config=chosen)
+    described.app = LATEST
+    return described
+
+
+DESCRIBED = _described()
+
+
+@pytest.fixture
+def started() -> str:
+    """The id of the only verification of a new service, to a test number."""
+    LATEST.renew()
+    case = DESCRIBED["/verifications"]["POST"].Case(
+        body={"to": next(iter(TEST_NUMBERS))}, media_type="application/json", headers={"Authorization": f"Bearer {KEY}"}
+    )
+    return str(case.call().json()["id"])
+
+
+# All that is made up for an operation goes to the same service, on purpose.
+one_service = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def use(case: schemathesis.Case[Any], verification: str) -> None:
+    """Put an id that is there in the place of one that could be."""
+    for place in (case.path_parameters, case.body):
+        if isinstance(place, dict) and not faults(SCHEMAS["VerificationId"], place.get("id")):
+            place["id"] = verification
+
+
+@DESCRIBED.parametrize()
+@one_service
+def test_with_a_key_the_service_does_what_the_file_says(case: schemathesis.Case[Any], started: str) -> None:
+    """All checks of Schemathesis, on what fits the file and on what does not."""
+    use(case, started)
+    case.call_and_validate(headers={"Authorization": f"Bearer {KEY}"})
+
+
+@DESCRIBED.include(path_regex="^/verifications").parametrize()
+@one_service
+def test_without_a_right_key_nothing_is_done(case: schemathesis.Case[Any], started: str) -> None:
+    """With no key or an invented one there is a 401 as described, whatever else is sent."""
+    use(case, started)
+    response = case.call_and_validate()
+    assert response.status_code in {401, 405}
