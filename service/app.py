@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import httpx
@@ -119,7 +120,7 @@ async def serve(config: Config) -> None:
     """
     service = Service(config)
     server = config.settings.server
-    sockets = {address: _listen(address) for address in service.listeners}
+    sockets = _listen_all(service.listeners)
     service.warm()
     servers = {address: _Server(_uvicorn(listener, server.grace)) for address, listener in service.listeners.items()}
     for warning in settings.worries(config):
@@ -136,7 +137,9 @@ async def serve(config: Config) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(server.grace):
             # Probes and metrics are answered until the end, unless they share an address with what must stop first.
-            first = [address for address in running if address != server.ops or server.ops == server.api]
+            first = [
+                address for address in running if address != server.ops or server.ops in {server.api, server.receipts}
+            ]
             for address in first:
                 servers[address].should_exit = True
             await asyncio.gather(*[running[address] for address in first])
@@ -144,6 +147,7 @@ async def serve(config: Config) -> None:
     for one in servers.values():
         one.should_exit = True
     await asyncio.gather(*running.values())
+    _remove_sockets(sockets)
     logger.info("stopped")
 
 
@@ -194,23 +198,50 @@ def _uvicorn(listener: Listener, grace: int) -> uvicorn.Config:
     )
 
 
-def _listen(address: str) -> socket.socket:
+def _listen_all(addresses: Iterable[str]) -> dict[str, socket.socket]:
+    """Listen on every address, or on none; raises ConfigError."""
+    listening: dict[str, socket.socket] = {}
     try:
-        if address.startswith("unix:"):
-            path = Path(address.removeprefix("unix:"))
-            path.unlink(missing_ok=True)
-            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listening.bind(str(path))
-            path.chmod(0o660)
-        else:
-            host, _, port = address.rpartition(":")
-            bare = host.strip("[]")
-            family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-            listening = socket.create_server((bare, int(port)), family=family, backlog=2048)
+        for address in addresses:
+            listening[address] = _listen(address)
     except OSError as error:
-        raise ConfigError([("server", f"cannot listen on {address}: {error.strerror}")]) from None
+        for one in listening.values():
+            one.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigError([("server", f"cannot listen on {address}: {reason}")]) from None
+    return listening
+
+
+def _listen(address: str) -> socket.socket:
+    if address.startswith("unix:"):
+        path = Path(address.removeprefix("unix:"))
+        _remove_dead_socket(path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening.bind(str(path))
+        path.chmod(0o660)
+    else:
+        host, _, port = address.rpartition(":")
+        bare = host.strip("[]")
+        family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+        listening = socket.create_server((bare, int(port)), family=family, backlog=2048)
     listening.setblocking(False)
     return listening
+
+
+def _remove_sockets(addresses: Iterable[str]) -> None:
+    for address in addresses:
+        if address.startswith("unix:"):
+            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+def _remove_dead_socket(path: Path) -> None:
+    """Make room where a process that was killed left its socket; a living one, or another file, is in the way."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        if caller.connect_ex(str(path)) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    path.unlink(missing_ok=True)
 
 
 def _cascade(steps: settings.Steps) -> Cascade:

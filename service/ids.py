@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 
 MAX_SHARDS = 1024
 
-_PREFIX = "ver_"
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _RANDOM_BYTES = 10
-_LENGTH = len(_PREFIX) + 2 + 2 * _RANDOM_BYTES
+_ID = re.compile(rf"ver_[0-9a-v]{{2}}[0-9a-f]{{{2 * _RANDOM_BYTES}}}")
 
 
 def new(shard: int) -> str:
     """A new verification's id: its shard in two characters of base 32, then 80 random bits in hexadecimal."""
-    return f"{_PREFIX}{_ALPHABET[shard >> 5]}{_ALPHABET[shard & 31]}{os.urandom(_RANDOM_BYTES).hex()}"
+    return f"ver_{_ALPHABET[shard >> 5]}{_ALPHABET[shard & 31]}{os.urandom(_RANDOM_BYTES).hex()}"
 
 
 def shard_of(verification: str) -> int | None:
     """The shard that an id carries; None for what is no id."""
-    digits = verification.removeprefix(_PREFIX)
-    if len(verification) != _LENGTH or len(digits) == _LENGTH or not set(digits) <= set(_ALPHABET):
+    if _ID.fullmatch(verification) is None:
         return None
-    return _ALPHABET.index(digits[0]) << 5 | _ALPHABET.index(digits[1])
+    return int(verification[4:6], 32)
 
 
 def tag(shard: int) -> str:

@@ -33,6 +33,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -127,6 +128,9 @@ class Store:
         embedded: bool = False,
     ) -> None:
         self._client = client
+        # Asked once: redis-py's classes make `isinstance` slow.
+        self._cluster = client if isinstance(client, RedisCluster) else None
+        self._pool: Any = client.connection_pool if isinstance(client, Redis) else None
         self._embedded = embedded
         self._observe = observe
         self._lanes: dict[str, _Lane] = {}
@@ -186,10 +190,10 @@ class Store:
     def _lane(self, key: str) -> _Lane:
         """The lane to the server that has this key."""
         node = None
-        if isinstance(self._client, RedisCluster):
+        if self._cluster is not None:
             # Before the first call the slots are not known yet: the library's own pipeline then finds the way.
             with contextlib.suppress(exceptions.SlotNotCoveredError):
-                node = self._client.get_node_from_key(key)
+                node = self._cluster.get_node_from_key(key)
         name = "" if node is None else str(node.name)
         lane = self._lanes.get(name)
         if lane is None or lane.node is not node:
@@ -228,11 +232,11 @@ class Store:
         self.calls += len(commands)
         try:
             async with asyncio.timeout(SECONDS):
-                if lane.node is None and (self._embedded or isinstance(self._client, RedisCluster)):
+                if self._embedded or (self._cluster is not None and lane.node is None):
                     answers = await self._library_pipeline(commands)
                 else:
                     answers = await self._pipeline(lane, commands)
-                if isinstance(self._client, RedisCluster):
+                if self._cluster is not None:
                     answers = [await self._redirected(*pair) for pair in zip(commands, answers, strict=True)]
         except _AWAY as error:
             await self._look_again()
@@ -250,16 +254,15 @@ class Store:
         """What the library's pipeline does, in a fifth of its time: packed in C, without its bookkeeping."""
         pack: Any = hiredis.pack_command  # the types it comes with know of one part only
         packed = b"".join([pack(command) for command in commands])
-        pool: Any = self._client.connection_pool if isinstance(self._client, Redis) else None
-        connection = await pool.get_connection() if pool else lane.node.acquire_connection()
+        connection = lane.node.acquire_connection() if lane.node else await self._pool.get_connection()
         try:
             await connection.send_packed_command(packed, check_health=False)
             return [await _read(connection) for _ in commands]
         finally:
-            if pool:
-                await pool.release(connection)
-            else:
+            if lane.node:
                 lane.node.release(connection)
+            else:
+                await self._pool.release(connection)
 
     async def _redirected(self, command: Command, answer: Any) -> Any:
         """The answer, asked for again where the cluster says: a call that was sent elsewhere was not run."""
@@ -272,12 +275,12 @@ class Store:
 
     async def _look_again(self) -> None:
         """A node of the cluster is away: learn who has its slots now, at most once a second."""
-        if not isinstance(self._client, RedisCluster) or time.monotonic() < self._looked + SECONDS:
+        if self._cluster is None or time.monotonic() < self._looked + SECONDS:
             return
         self._looked = time.monotonic()
         with contextlib.suppress(*_AWAY):
             async with asyncio.timeout(SECONDS):
-                await self._client.nodes_manager.initialize()
+                await self._cluster.nodes_manager.initialize()
 
     async def _guarded(self, command: Any) -> Any:
         try:
@@ -327,7 +330,7 @@ def connect(url: str) -> Redis | RedisCluster:
     if scheme not in {"redis", "rediss"} or mode not in {"", "sentinel", "cluster"} or not parts.netloc:
         raise ValueError("write redis://, rediss://, redis+sentinel://, redis+cluster:// or memory://")
     if not mode:
-        return Redis.from_url(url, **options)
+        return _single(url, options)
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
     options |= {"username": unquote(user) or None, "password": unquote(password) or None}
@@ -344,6 +347,19 @@ def connect(url: str) -> Redis | RedisCluster:
         places, sentinel_kwargs={"socket_timeout": SECONDS, "socket_connect_timeout": SECONDS}
     )
     client: Redis = sentinel.master_for(master, db=int(db or 0), **options)
+    return client
+
+
+def _single(url: str, options: dict[str, Any]) -> Redis:
+    if not re.fullmatch(r"/?\d*", urlsplit(url).path):
+        raise ValueError("write the database as a number: redis://host:6379/0")
+    client: Redis = Redis.from_url(url, **options)
+    pool: Any = client.connection_pool
+    try:
+        pool.make_connection()
+    except TypeError:
+        # What stands behind a `?` is handed to the connection, which says so only when it is made.
+        raise ValueError("an option behind the ? is not one that redis-py knows") from None
     return client
 
 

@@ -37,19 +37,19 @@ def run(number: str, file: Path | None) -> int:
 
 def _talk(client: httpx.Client, number: str) -> int:
     started = client.post("/verifications", json={"to": number})
-    said: dict[str, Any] = started.json()
+    said = _said(started)
     if started.is_error and "id" not in said:
         print(f"{said['title']}: {said['detail']}", file=sys.stderr)
         return 1
     if started.is_error:
         print(said["detail"])
     name = said["id"]
-    found = client.get(f"/verifications/{name}").json()
+    found = _said(client.get(f"/verifications/{name}"))
     print(f"A code is on its way to {found['to']} by {found['channel']}.")
     while True:
         guess = input("Code: ").strip()
         answer = client.post("/verifications/check", json={"id": name, "code": guess})
-        said = answer.json()
+        said = _said(answer)
         if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
             print("Write the digits of the code.")
         elif answer.is_error:
@@ -63,6 +63,17 @@ def _talk(client: httpx.Client, number: str) -> int:
         else:
             print(f"Over: {said['status'].replace('_', ' ')}.")
             return 1
+
+
+def _said(answer: httpx.Response) -> dict[str, Any]:
+    """A verification or a problem; raises ConfigError when something else than verifyd answers there."""
+    try:
+        said = answer.json()
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or said.keys().isdisjoint({"id", "title"}):
+        raise ConfigError([("server.api", f"what answers at {answer.url} is not verifyd")])
+    return said
 
 
 def _service(file: Path | None) -> tuple[str, str]:

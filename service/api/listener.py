@@ -68,23 +68,23 @@ class Listener:
     async def _answer(self, request: Request, route: Route | Problem) -> Response:
         try:
             if isinstance(route, Problem):
-                return route.response()
+                raise route
             async with asyncio.timeout(SECONDS):
                 response: Response = await route.endpoint(request)
                 return response
         except Problem as problem:
-            return problem.response()
+            return _told(problem)
         except Unavailable as error:
             logger.warning("Redis is away", extra={"fields": {"error": str(error)}})
-            return unavailable().response()
+            return _told(unavailable())
         except TimeoutError:
             logger.warning("an answer took too long")
-            return unavailable().response()
+            return _told(unavailable())
         except ClientDisconnect:
             raise
         except Exception:  # whatever broke, the caller gets a problem and the log the place
             logger.exception("a request failed")
-            return Problem("internal_error", "this is a defect of verifyd: the log has the request id").response()
+            return _told(Problem("internal_error", "this is a defect of verifyd: the log has the request id"))
 
     def _route(self, scope: Scope) -> Route | Problem:
         plain = self._plain.get(scope["path"])
@@ -97,6 +97,15 @@ class Listener:
                 allowed = ", ".join(sorted(route.methods or ()))
                 return Problem("method_not_allowed", f"use {allowed}", headers={"allow": allowed})
         return Problem("not_found", "there is nothing at this path")
+
+
+def _told(problem: Problem) -> Response:
+    """The answer that tells of a problem, which the log line then names."""
+    about = {"code": problem.code}
+    if "id" in problem.more:
+        about["verification"] = problem.more["id"]
+    log.note(**about)
+    return problem.response()
 
 
 async def body(request: Request) -> bytes:

@@ -6,6 +6,7 @@ While a secret is changed, `secret` signs and both it and `old_secret` are taken
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -43,8 +44,8 @@ def _signing_secret(value: SecretStr) -> SecretStr:
 
 
 def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("write an absolute URL that begins with https:// (or http:// inside a trusted network)")
+    if not re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", value):
+        raise ValueError("write an absolute https:// URL (http:// inside a trusted network), without a password")
     return value
 
 

@@ -1,0 +1,1 @@
+"""What verifyd does in a second, and what it costs: `make bench`."""
