@@ -13,7 +13,7 @@ from tests.world import OTHER_NUMBER, PUBLIC_URL, Sent, World, signed, world, wr
 
 pytestmark = pytest.mark.anyio
 
-NO_LIMITS = {"guard": {"limits": {"number": []}}}
+NO_LIMITS: dict[str, Any] = {"guard": {"limits": {"number": []}}}
 TWO_PROVIDERS = [
     {"channel": "sms", "providers": ["gw", "voice"], "wait": "20s"},
     {"channel": "voice", "providers": ["voice"], "wait": "20s"},
@@ -297,8 +297,8 @@ async def test_a_receipt_before_the_answer_to_the_send_is_taken() -> None:
         keys = [tag + started["id"], f"{tag}due"]
         await one.service.store.run("delivery_begin", keys, [LEASE_MS, started["id"]])
         await one.service.store.run("delivery_receipt", keys, ["0", "gw", "delivered", "", "", LEASE_MS, ""])
-        answer = ["0", "gw", "accepted", "", "m", "advance", 0, "", LEASE_MS]
-        await one.service.store.run("delivery_record", keys, answer)
+        record = ["0", "gw", "accepted", "", "m", "advance", "0", "", str(LEASE_MS)]
+        await one.service.store.run("delivery_record", keys, record)
         assert await statuses(one, started["id"]) == ["delivered"]
         await one.travel(100)
         assert bodies == []

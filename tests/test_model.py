@@ -120,7 +120,7 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
-        limits = {"guard": {"limits": {"number": []}}}
+        limits: dict[str, Any] = {"guard": {"limits": {"number": []}}}
         cascade = [{"channel": channel, "providers": ["gw"], "wait": f"{wait}s"} for channel, wait in STEPS]
         changes: dict[str, Any] = {"ttl": f"{TTL}s", "checks": CHECKS, "sends": SENDS, "cascade": cascade}
         changes |= {"resend_after": [f"{pause}s" for pause in PAUSES], "wrong_checks_per_day": WRONG_A_DAY}

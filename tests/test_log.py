@@ -1,0 +1,189 @@
+"""Logs: lines that a machine can read, that say what they are about, and that hold no secret at any level."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+from fakeredis import FakeAsyncRedis
+
+from service import log
+from tests.test_metrics import TEST_NUMBER, mixed_traffic
+from tests.world import NEXT_SECRET_KEY, NUMBER, OTHER_NUMBER, SECRET_KEY, Sent, World, world
+
+pytestmark = pytest.mark.anyio
+
+Capture = pytest.CaptureFixture[str]
+Line = dict[str, Any]
+
+
+def lines(capture: Capture) -> list[Line]:
+    """What was logged since it was last asked for: a JSON object in each line, with what every line has."""
+    found = [json.loads(line) for line in capture.readouterr().err.splitlines()]
+    for line in found:
+        assert datetime.fromisoformat(line["at"]).tzinfo is not None
+        assert line["level"] in {"debug", "info", "warning", "error", "critical"}
+        assert line["logger"]
+        assert line["message"]
+    return found
+
+
+def of(found: list[Line], message: str) -> list[Line]:
+    """The lines that say this."""
+    return [line for line in found if line["message"] == message]
+
+
+async def test_a_request_is_one_line_that_says_what_it_was_about(capsys: Capture) -> None:
+    """Its own id, which the answer carries too, the verification, and the number as it may be seen."""
+    log.set_up("info")
+    async with world() as one:
+        answer = await one.post("/verifications", {"to": NUMBER})
+    [line] = of(lines(capsys), "request")
+    assert line.pop("ms") >= 0
+    assert line.pop("at")
+    assert line == {
+        "level": "info",
+        "logger": "service.api.listener",
+        "message": "request",
+        "request_id": answer.headers["x-request-id"],
+        "method": "POST",
+        "route": "/verifications",
+        "status": 201,
+        "application": "shop",
+        "verification": answer.json()["id"],
+        "to": "+44******3456",
+    }
+
+
+async def test_a_request_keeps_the_id_that_it_came_with_if_that_is_one(capsys: Capture) -> None:
+    """What could start a line, or fill one, is replaced."""
+    log.set_up("info")
+    async with world() as one:
+        for given, kept in (("trace-1.a_B", True), ("two words", False), ("x" * 129, False), ("", False)):
+            answer = await one.post("/verifications", {"to": 1}, x_request_id=given)
+            [line] = of(lines(capsys), "request")
+            assert line["request_id"] == answer.headers["x-request-id"]
+            assert (line["request_id"] == given) is kept
+
+
+async def test_deliveries_and_receipts_name_their_verification(capsys: Capture) -> None:
+    """With channel, provider and what became of it."""
+    log.set_up("info")
+    async with world() as one:
+        one.gateway.refuse("landline", "sms")
+        started = await one.create()
+        await one.report(one.gateway.last, "delivered")
+    found = lines(capsys)
+    shown = [
+        tuple(line[key] for key in ("verification", "n", "channel", "provider", "status", "reason"))
+        for line in found
+        if line["message"] in {"delivery", "receipt"}
+    ]
+    assert shown == [
+        (started["id"], 0, "sms", "gw", "rejected", "landline"),
+        (started["id"], 1, "voice", "voice", "accepted", None),
+        (started["id"], 1, "voice", "voice", "delivered", None),
+    ]
+
+
+@pytest.mark.parametrize(("level", "shown"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_the_level_is_the_least_that_is_shown(capsys: Capture, level: str, shown: int) -> None:
+    """Each level shows what is graver, too."""
+    log.set_up(level)
+    for name in ("debug", "info", "warning", "error"):
+        getattr(logging.getLogger("service.test"), name)("said %s", name)
+    assert [line["message"] for line in lines(capsys)] == [
+        f"said {name}" for name in ("debug", "info", "warning", "error")[-shown:]
+    ]
+
+
+def test_libraries_that_log_addresses_are_quiet(capsys: Capture) -> None:
+    """An address of a provider or of a receipt may hold a secret."""
+    log.set_up("debug")
+    for name in ("httpx", "httpcore.http2", "hpack.hpack", "uvicorn.error", "asyncio"):
+        logging.getLogger(name).info("GET https://user:password@provider.example")
+    assert lines(capsys) == []
+
+
+def test_an_exception_is_logged_as_its_type_and_place_without_its_text(capsys: Capture) -> None:
+    """A library's message may quote what it was given; so may the exception behind it."""
+    log.set_up("info")
+    try:
+        try:
+            raise KeyError("inner-secret")
+        except KeyError as error:
+            raise ValueError("outer-secret") from error
+    except ValueError:
+        logging.getLogger("service.test").exception("it broke", extra={"fields": {"verification": "ver_1"}})
+    [line] = lines(capsys)
+    assert (line["message"], line["verification"], line["exception"][-1]) == ("it broke", "ver_1", "ValueError")
+    assert "test_log.py" in line["exception"][0]
+    assert "secret" not in json.dumps(line)
+
+
+async def test_a_defect_is_answered_with_500_and_logged_with_its_place(capsys: Capture) -> None:
+    """Here a verification is sealed under a key that this replica does not have."""
+    log.set_up("info")
+    redis = FakeAsyncRedis()
+    ring = {"secrets": {"keys": [NEXT_SECRET_KEY]}}
+    async with world(client=redis) as one, world(client=redis, _top=ring) as stranger:
+        started = await one.create()
+        answer = await stranger.api.get(f"/verifications/{started['id']}")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    [line] = of(lines(capsys), "a request failed")
+    assert line["level"] == "error"
+    assert line["request_id"] == answer.headers["x-request-id"]
+    assert line["exception"][-1] == "Unreadable"
+
+
+async def broken_delivery(one: World) -> str:
+    """Let the worker meet an error that quotes a whole message; returns its verification."""
+    sent: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def broken(message: Sent) -> httpx.Response:
+        sent.set_result(str(message.data["delivery"]).partition(".")[0])
+        raise RuntimeError(f"cannot send {message.data}")
+
+    one.gateway.answer = broken
+    await one.service.start()
+    await one.post("/verifications", {"to": NUMBER})
+    return await asyncio.wait_for(sent, 10)
+
+
+async def test_a_job_that_breaks_is_logged_with_its_verification(capsys: Capture) -> None:
+    """The error's type and place are there, the message that it quotes is not."""
+    log.set_up("debug")
+    async with world() as one:
+        name = await broken_delivery(one)
+    said = capsys.readouterr().err
+    [line] = of([json.loads(line) for line in said.splitlines()], "a job failed")
+    assert (line["level"], line["verification"], line["exception"][-1]) == ("error", name, "RuntimeError")
+    assert NUMBER not in said
+    assert one.gateway.last.code not in said
+
+
+async def test_no_log_at_any_level_holds_a_secret(capsys: Capture) -> None:
+    """After all that callers and providers do, right and wrong, and errors that quote everything."""
+    log.set_up("debug")
+    redis = FakeAsyncRedis()
+    ring = {"secrets": {"keys": [NEXT_SECRET_KEY]}}
+    numbers = {TEST_NUMBER: "86420975"}
+    async with world(client=redis, _top=ring) as stranger, world(client=redis, test_numbers=numbers) as one:
+        secrets = await mixed_traffic(one, NUMBER, OTHER_NUMBER)
+        started = await one.create(OTHER_NUMBER[:-1] + "8")
+        secrets += [one.gateway.last.code, one.gateway.last.data["to"]]
+        await stranger.api.get(f"/verifications/{started['id']}")
+        await stranger.post("/verifications/check", {"id": started["id"], "code": one.gateway.last.code})
+        await one.travel(86_400)
+        await broken_delivery(one)
+        secrets.append(one.gateway.last.code)
+    said = capsys.readouterr()
+    assert said.out == ""
+    found = [json.loads(line) for line in said.err.splitlines()]
+    assert {line["message"] for line in found} >= {"request", "delivery", "receipt", "a request failed", "a job failed"}
+    assert [secret for secret in [*secrets, SECRET_KEY, NEXT_SECRET_KEY] if secret in said.err] == []
