@@ -1,4 +1,7 @@
-"""What every request meets first and last: its id, its route, the limit of its body, its problems, its log line."""
+"""What every request meets first and last: its id, its route, the limit of its body, its problems, its log line.
+
+An endpoint finds the body that was read for it in `request.state.body`.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,8 @@ class Listener:
         try:
             if isinstance(route, Problem):
                 raise route
+            # Read before the clock runs: a slow caller is not a slow Redis.
+            request.state.body = await _body(request)
             async with asyncio.timeout(SECONDS):
                 response: Response = await route.endpoint(request)
                 return response
@@ -108,7 +113,7 @@ def _told(problem: Problem) -> Response:
     return problem.response()
 
 
-async def body(request: Request) -> bytes:
+async def _body(request: Request) -> bytes:
     """The body of a request, up to `MAX_BODY` bytes; raises Problem for more."""
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > MAX_BODY:

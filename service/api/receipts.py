@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.listener import body
 from service.api.problems import Problem
 from service.delivery import Deliveries
 from service.errors import BadWebhook, Forged
@@ -36,7 +35,7 @@ class ReceiptsApi:
         """`POST /receipts/{provider}/{token}`: the raw body is judged before anything is read from it."""
         provider = request.path_params["provider"]
         # The URL that a signature may cover is the one we gave out, whatever a proxy says in its headers.
-        webhook = Webhook(self._public_url + request.url.path, dict(request.headers), await body(request))
+        webhook = Webhook(self._public_url + request.url.path, dict(request.headers), request.state.body)
         try:
             due = await self._deliveries.receive(provider, request.path_params["token"], webhook)
         except BadWebhook as error:

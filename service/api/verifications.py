@@ -13,7 +13,6 @@ from starlette.routing import Route
 from service import log, phone
 from service.api import bodies
 from service.api.auth import Gate
-from service.api.listener import body
 from service.api.problems import Problem, refused
 from service.application import Application
 from service.errors import InvalidNumber
@@ -45,7 +44,7 @@ class VerificationsApi:
     async def create(self, request: Request) -> Response:
         """`POST /verifications`."""
         application = self._gate.admit(request, "verify")
-        wanted = bodies.read(bodies.CreateBody, await body(request))
+        wanted = bodies.read(bodies.CreateBody, request.state.body)
         number = _number(application, wanted.to, wanted.country)
         texts = self._texts[application.name]
         outcome = await self._verifications.start(
@@ -69,14 +68,14 @@ class VerificationsApi:
     async def resend(self, request: Request) -> Response:
         """`POST /verifications/{id}/resend`."""
         application = self._gate.admit(request, "verify")
-        wanted = bodies.read(bodies.ResendBody, await body(request))
+        wanted = bodies.read(bodies.ResendBody, request.state.body)
         outcome = await self._verifications.resend(application, request.path_params["id"], wanted.channel)
         return _started(outcome)
 
     async def check(self, request: Request) -> Response:
         """`POST /verifications/check`."""
         application = self._gate.admit(request, "verify")
-        guess = bodies.read(bodies.CheckBody, await body(request))
+        guess = bodies.read(bodies.CheckBody, request.state.body)
         outcome = await self._verifications.check(
             application,
             Check(
@@ -104,13 +103,13 @@ class VerificationsApi:
     async def cancel(self, request: Request) -> Response:
         """`POST /verifications/{id}/cancel`."""
         application = self._gate.admit(request, "verify")
-        bodies.read(bodies.CancelBody, await body(request))
+        bodies.read(bodies.CancelBody, request.state.body)
         return _answer(shown(_found(await self._verifications.cancel(application, request.path_params["id"]))))
 
     async def feedback(self, request: Request) -> Response:
         """`POST /verifications/{id}/feedback`."""
         application = self._gate.admit(request, "verify")
-        said = bodies.read(bodies.FeedbackBody, await body(request))
+        said = bodies.read(bodies.FeedbackBody, request.state.body)
         found = await self._verifications.feedback(application, request.path_params["id"], converted=said.converted)
         return _answer(shown(_found(found)))
 

@@ -16,7 +16,8 @@ end
 local n = v.f.n
 local d = delivery(v, n)
 local waiting = d.status == 'queued' or d.status == 'sending'
-if waiting and num(v, 'try') == 0 then put(v, 'until', now + num(v, 'wait')) end
+-- the wait counts from the first try; a delivery that its worker left in `sending` begins anew
+if waiting and (num(v, 'try') == 0 or d.status == 'sending') then put(v, 'until', now + num(v, 'wait')) end
 local over = now >= num(v, 'until')
 if waiting and over then
   progress(v, now, n, d, 'rejected', 'expired')

@@ -1,0 +1,1 @@
+"""Providers, each by its own contract and all by the same questions."""

@@ -1,0 +1,82 @@
+"""Planning: which steps, and what follows a rejection."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.cascade import Cascade, Next, Step, after_rejection, pointless, provider_for, written
+from service.provider import REASONS, Channel
+
+SMS, WHATSAPP, VOICE = Channel.SMS, Channel.WHATSAPP, Channel.VOICE
+CASCADE = Cascade((Step(SMS, ("a", "b"), 20), Step(WHATSAPP, ("c",), 20), Step(VOICE, ("a",), 40)))
+EVERYWHERE = frozenset(Channel)
+
+
+@pytest.mark.parametrize(
+    ("reach", "wanted", "planned"),
+    [
+        (EVERYWHERE, None, [SMS, WHATSAPP, VOICE]),
+        (EVERYWHERE, [VOICE], [VOICE]),
+        (EVERYWHERE, [VOICE, SMS], [VOICE, SMS]),
+        ({"voice"}, None, [VOICE]),
+        ({"voice"}, [SMS], []),
+        (set(), None, []),
+    ],
+)
+def test_a_plan_has_the_steps_that_reach_the_number_in_the_order_wanted(
+    reach: set[str], wanted: list[Channel] | None, planned: list[Channel]
+) -> None:
+    """An override reorders and leaves out, it never adds."""
+    assert [step.channel for step in CASCADE.plan(reach, wanted)] == planned
+
+
+def test_a_plan_is_written_with_its_waits() -> None:
+    """In milliseconds, since Redis keeps the time."""
+    assert written(CASCADE.steps) == "sms:20000 whatsapp:20000 voice:40000"
+    assert CASCADE.providers(SMS) == ("a", "b")
+    assert Cascade(CASCADE.steps[:1]).providers(VOICE) == ()
+
+
+def test_providers_take_turns() -> None:
+    """Each in order, then around again."""
+    assert [provider_for(("a", "b"), attempt) for attempt in range(5)] == ["a", "b", "a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "providers", "attempt", "expected", "delay"),
+    [
+        ("provider_error", 2, 0, Next.SWITCH, 0),
+        ("provider_error", 2, 1, Next.SWITCH, 1),
+        ("provider_error", 2, 3, Next.SWITCH, 2),
+        ("provider_error", 1, 0, Next.RETRY, 1),
+        ("provider_error", 1, 1, Next.RETRY, 2),
+        ("provider_error", 1, 2, Next.RETRY, 4),
+        ("provider_error", 1, 9, Next.RETRY, 15),
+        ("rate_limited", 1, 0, Next.RETRY, 1),
+        ("auth", 2, 0, Next.SWITCH, 0),
+        ("auth", 2, 1, Next.ADVANCE, 0),
+        ("landline", 2, 0, Next.ADVANCE, 0),
+        ("unreachable", 2, 0, Next.ADVANCE, 0),
+        ("fraud_blocked", 2, 0, Next.ADVANCE, 0),
+        ("nobody knows", 2, 0, Next.SWITCH, 0),
+        ("nobody knows", 1, 0, Next.ADVANCE, 0),
+    ],
+)
+def test_what_follows_a_rejection(reason: str, providers: int, attempt: int, expected: Next, delay: float) -> None:
+    """Other providers while they may help, then patience, then the next step."""
+    move = after_rejection(reason, providers, attempt)
+    assert (move.next, move.delay) == (expected, delay)
+
+
+def test_a_provider_may_ask_for_more_patience_but_not_for_less() -> None:
+    """`Retry-After` is a lower bound."""
+    assert after_rejection("rate_limited", 1, 0, 30).delay == 30
+    assert after_rejection("rate_limited", 1, 3, 0.1).delay == 8
+
+
+def test_a_reason_tells_which_channels_are_pointless() -> None:
+    """A dead number all, a landline all but voice, most none beyond their own step."""
+    assert pointless("invalid_number") == pointless("fraud_blocked") == EVERYWHERE
+    assert pointless("landline") == {SMS, WHATSAPP}
+    others = {reason for reason in REASONS if REASONS[reason].next_channel} - {"landline"}
+    assert all(not pointless(reason) for reason in others)
