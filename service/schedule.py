@@ -99,6 +99,9 @@ class Schedule:
                 logger.warning("jobs are not claimed: Redis is away", extra={"fields": {"error": str(error)}})
                 self._soon.clear()
                 self._sweep_at = time.monotonic() + SWEEP
+            except Exception:  # a defect must not end the worker
+                logger.exception("jobs are not claimed")
+                self._sweep_at = time.monotonic() + SWEEP
             self._claimed = time.monotonic()
             try:
                 async with asyncio.timeout(min([self._sweep_at, *self._soon.values()]) - time.monotonic()):
@@ -112,15 +115,19 @@ class Schedule:
         shards = list(range(self._shards)) if sweep else [shard for shard, at in self._soon.items() if at <= now]
         if sweep:
             self._sweep_at = now + SWEEP
-            await self._store.learn_time()
         for shard in shards:
             self._soon.pop(shard, None)
         room = max(1, (_BACKLOG - self._ready.qsize()) // max(1, len(shards)))
         answers = await asyncio.gather(
-            *[self._store.run("jobs_claim", [f"{ids.tag(shard)}due"], [LEASE_MS, room]) for shard in shards]
+            *[self._store.run("jobs_claim", [f"{ids.tag(shard)}due"], [LEASE_MS, room]) for shard in shards],
+            return_exceptions=True,
         )
         due = 0
-        for shard, (waiting, next_due, *jobs) in zip(shards, answers, strict=True):
+        for shard, answer in zip(shards, answers, strict=True):
+            if isinstance(answer, BaseException):
+                continue  # told below, once the jobs of the other shards are in hand
+            waiting, next_due, clock, *jobs = answer
+            self._store.learn_time(f"{ids.tag(shard)}due", clock)
             due += waiting
             for verification, late in zip(jobs[::2], jobs[1::2], strict=True):
                 self._metrics.job_lag.observe(float(late) / 1000)
@@ -129,6 +136,9 @@ class Schedule:
                 self._expect(shard, next_due / 1000)
         if sweep:
             self._metrics.due_jobs.set(due)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
     def _expect(self, shard: int, seconds: float) -> None:
         """A job of this shard is due in so many seconds: be there, unless the next sweep is earlier anyway."""

@@ -106,10 +106,11 @@ class _Call:
 class _Lane:
     """The calls that wait to travel together, to one server: a node of a cluster, or the only one."""
 
-    __slots__ = ("in_flight", "node", "waiting")
+    __slots__ = ("ahead", "in_flight", "node", "waiting")
 
     def __init__(self, node: Any) -> None:
         self.node = node
+        self.ahead = 0.0
         self.waiting: list[_Call] = []
         self.in_flight = 0
 
@@ -135,7 +136,6 @@ class Store:
         self._observe = observe
         self._lanes: dict[str, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ahead = 0.0
         self._looked = 0.0
         self.round_trips = 0
         self.calls = 0
@@ -153,18 +153,21 @@ class Store:
         self._observe(name, time.perf_counter() - call.began)
         return answer
 
-    def not_after(self, seconds: float) -> int:
-        """The time of Redis' own clock (ms) in so many seconds, 0 while that clock is not known yet."""
-        return round((self._ahead + time.monotonic() + seconds) * 1000) if self._ahead else 0
+    def not_after(self, key: str) -> int:
+        """When a call made now is given up, by the clock (ms) of the server that has this key; 0 while it is not known.
 
-    async def learn_time(self) -> None:
-        """Ask Redis for its time, so that `not_after` needs no clock of ours. Raises Unavailable."""
-        seconds, micros = await self._guarded(self._client.time())
-        self._ahead = seconds + micros / 1e6 - time.monotonic()
+        A script that would send something refuses to run later: its caller was told that nothing was sent.
+        """
+        ahead = self._lane(key).ahead
+        return round((ahead + time.monotonic() + SECONDS) * 1000) if ahead else 0
 
-    async def ping(self) -> None:
-        """Raises Unavailable unless Redis answers."""
-        await self._guarded(self._client.ping())
+    def learn_time(self, key: str, now: int) -> None:
+        """The server that has this key said just now that it is `now` (ms), so `not_after` needs no clock of ours."""
+        self._lane(key).ahead = now / 1000 - time.monotonic()
+
+    async def probe(self) -> None:
+        """Raises Unavailable unless Redis takes a write: a replica, or one that is full, does not."""
+        await self._guarded(self._client.set("verifyd:probe", 1, px=1000))
 
     async def durability(self) -> list[str]:
         """What stands in the way of keeping data through a restart, in sentences; raises Unavailable."""
@@ -186,6 +189,9 @@ class Store:
         while self._tasks:
             await asyncio.gather(*self._tasks)
         await self._client.aclose()
+        sentinels = getattr(self._pool, "sentinel_manager", None)
+        for sentinel in sentinels.sentinels if sentinels else ():
+            await sentinel.aclose()  # the library closes what they found, not them
 
     def _lane(self, key: str) -> _Lane:
         """The lane to the server that has this key."""
@@ -288,6 +294,10 @@ class Store:
                 return await command
         except _AWAY as error:
             raise Unavailable(type(error).__name__) from error
+        except exceptions.ResponseError as error:
+            if str(error).startswith(_REFUSALS):
+                raise Unavailable(type(error).__name__) from error
+            raise
 
 
 async def _read(connection: Any) -> Any:

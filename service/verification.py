@@ -38,8 +38,6 @@ from service.store import Answer, Field, Store
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
 SETTLE_MS = 10_000
-PATIENCE = 2.0
-"""Seconds after which a caller has given up on an answer: what Redis reads later than that must not send anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +174,7 @@ class Verifications:
                 channel,
                 fingerprint,
                 IDEMPOTENCY_MS,
-                self._store.not_after(PATIENCE),
+                self._store.not_after(keys[0]),
                 binding,
                 *await self._fields(application, wanted, verification, place, plan),
             ],
@@ -205,7 +203,7 @@ class Verifications:
         surplus = found[1:] if claimed else found
         for _, answer in surplus:
             if answer[0] == b"spent":
-                await self._undo(answer)
+                await self._undo(application, answer, fingerprint, guess.idempotency)
         if not claimed or spent[0] == b"conflict":
             return self._unchecked(application, "conflict", _CONFLICT)
         if spent[0] == b"locked":
@@ -280,7 +278,7 @@ class Verifications:
                 channel,
                 fingerprint,
                 IDEMPOTENCY_MS,
-                self._store.not_after(PATIENCE),
+                self._store.not_after(tag + verification),
             ],
         )
         return self._started(application, answer)
@@ -342,14 +340,17 @@ class Verifications:
         answer = await self._store.run(
             "check_spend",
             [subject, f"{tag}due", *self._memory(tag, application, "check", idempotency)],
-            [application.name, application.wrong_checks_per_day, SETTLE_MS, fingerprint],
+            [application.name, application.wrong_checks_per_day, SETTLE_MS, fingerprint, IDEMPOTENCY_MS],
         )
         return tag, answer
 
-    async def _undo(self, spent: Answer) -> None:
+    async def _undo(
+        self, application: Application, spent: Answer, fingerprint: str, idempotency: Idempotency | None
+    ) -> None:
         verification = answer_fields(spent).text("id")
         tag = ids.tag_of(verification) or ""
-        await self._store.run("check_settle", [tag + verification, f"{tag}due"], ["undo", "", 0])
+        keys = [tag + verification, f"{tag}due", *self._memory(tag, application, "check", idempotency)]
+        await self._store.run("check_settle", keys, ["undo", fingerprint, 0])
 
     def _subjects(self, application: Application, guess: Check) -> list[tuple[str, str]]:
         """The keys under which the verification of a guess may be, each with its tag."""

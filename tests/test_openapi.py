@@ -358,7 +358,7 @@ async def _without_redis(call: Caller, one: World, message: Sent) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(one.service.store, "run", away)
-        patch.setattr(one.service.store, "ping", away)
+        patch.setattr(one.service.store, "probe", away)
         await call("startVerification", {"to": "+447400123456"})
         await call("checkCode", {"id": ANY_ID, "code": "123456"})
         await call("readVerification")

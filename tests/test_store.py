@@ -29,7 +29,7 @@ async def test_calls_of_one_turn_travel_in_one_round_trip() -> None:
     before = store.round_trips
     answers = await asyncio.gather(*[store.run("jobs_claim", [f"{{v{n}}}:due"], [1000, 1]) for n in range(50)])
     assert store.round_trips == before + 1
-    assert answers == [[0, -1]] * 50
+    assert [answer[:2] for answer in answers] == [[0, -1]] * 50
     await store.close()
 
 
@@ -38,7 +38,7 @@ async def test_a_forgotten_script_is_told_again() -> None:
     store, client = embedded()
     await store.run("jobs_claim", ["{v0}:due"], [1000, 1])
     await client.script_flush()
-    assert await store.run("jobs_claim", ["{v0}:due"], [1000, 1]) == [0, -1]
+    assert (await store.run("jobs_claim", ["{v0}:due"], [1000, 1]))[:2] == [0, -1]
     await store.close()
 
 
@@ -66,7 +66,7 @@ async def test_a_caller_who_gives_up_harms_nobody_else() -> None:
     calls = [asyncio.ensure_future(store.run("jobs_claim", [f"{{v{n}}}:due"], [1000, 1])) for n in range(3)]
     await asyncio.sleep(0)
     calls[1].cancel()
-    assert await calls[0] == await calls[2] == [0, -1]
+    assert (await calls[0])[:2] == (await calls[2])[:2] == [0, -1]
     await store.close()
 
 
@@ -76,7 +76,7 @@ async def test_a_redis_that_is_not_there_is_unavailable_at_once() -> None:
     with pytest.raises(Unavailable):
         await store.run("jobs_claim", ["{v0}:due"], [1000, 1])
     with pytest.raises(Unavailable):
-        await store.ping()
+        await store.probe()
     await store.close()
 
 

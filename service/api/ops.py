@@ -41,10 +41,10 @@ class OpsApi:
         return Response(orjson.dumps({"status": "ok"}), media_type="application/json")
 
     async def readyz(self, _request: Request) -> Response:
-        """Whether this replica should get requests: Redis answers and the worker comes around."""
+        """Whether this replica should get requests: Redis takes writes and the worker comes around."""
         worries: list[str] = []
         try:
-            await self._store.ping()
+            await self._store.probe()
             worries = await self._store.durability()
             reachable = True
         except Unavailable:

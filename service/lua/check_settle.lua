@@ -6,7 +6,9 @@ local now = clock()
 local v = open(KEYS[1], KEYS[2])
 if not v then return {'gone', 0} end
 local past = remembered(KEYS[3], ARGV[2])
-local outcome = past and 'undone' or ({right = 'right', wrong = 'wrong', undo = 'undone'})[ARGV[1]]
+if past and past[1] ~= 'taken' then return past end
+if past then redis.call('DEL', KEYS[3]) end
+local outcome = ({right = 'right', wrong = 'wrong', undo = 'undone'})[ARGV[1]]
 if outcome ~= 'wrong' then
   local wrong = v.tag .. 'wrong:' .. v.f.number .. ':' .. v.f.app
   if tonumber(redis.call('GET', wrong) or 0) > 0 then redis.call('DECR', wrong) end
@@ -23,6 +25,6 @@ else
   if num(v, 'wrong') >= num(v, 'checks') then finish(v, now, 'max_attempts_reached') end
 end
 save(v)
-local answer = past or reply(outcome, now - num(v, 'created'), v)
-if past or outcome == 'undone' then return answer end
+local answer = reply(outcome, now - num(v, 'created'), v)
+if outcome == 'undone' then return answer end
 return remember(KEYS[3], ARGV[2], ARGV[3], answer)

@@ -1,11 +1,11 @@
 -- Leases the verifications of a shard whose time has come.
 -- KEYS 1 due
 -- ARGV 1 lease ms  2 how many at most
--- Answers: how many were due, the ms until the next is due after these (-1 for none), then for each its id and the ms
--- by which it is late.
+-- Answers: how many were due, the ms until the next is due after these (-1 for none), the time (ms), then for each its
+-- id and the ms by which it is late.
 local now = clock()
 local jobs = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, ARGV[2])
-local answer = {0, -1}
+local answer = {0, -1, now}
 for i = 1, #jobs, 2 do
   answer[#answer + 1] = jobs[i]
   answer[#answer + 1] = now - jobs[i + 1]

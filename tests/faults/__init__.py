@@ -1,0 +1,1 @@
+"""Many at once, servers away, processes killed: on real Redis servers."""

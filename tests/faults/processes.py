@@ -1,0 +1,156 @@
+"""Services as operators run them: `python -m service serve FILE`, each a process of its own, on one Redis."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.faults.gateway import Gateway
+from tests.redis_server import wait_until
+from tests.world import KEY, Table
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Process:
+    """One service. It listens on unix sockets in `directory`, so that no two can want the same port.
+
+    It may be stopped or killed and started again with the same configuration.
+    """
+
+    def __init__(self, name: str, configuration: Table, directory: Path) -> None:
+        self.name = name
+        self._sockets = {listener: directory / f"{name}.{listener}" for listener in ("api", "receipts", "ops")}
+        self._file = directory / f"{name}.toml"
+        self._log = directory / f"{name}.log"
+        addresses = {listener: f"unix:{path}" for listener, path in self._sockets.items()}
+        table = copy.deepcopy(configuration)
+        table["server"] |= addresses
+        self._file.write_text("\n".join(f"{key} = {_toml(value)}" for key, value in table.items()))
+
+    def start(self) -> None:
+        """Start it; `wait_until_ready` says when it serves."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "service", "serve", str(self._file)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        # Ends it should the tests themselves be killed: their end of the pipe closes then.
+        self._guard = subprocess.Popen(
+            ["sh", "-c", f"read -r _; kill -KILL {self._process.pid}"], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def wait_until_ready(self) -> None:
+        """Return once it is ready; raises RuntimeError with its log if it ends instead."""
+        wait_until(self._ready, f"the service {self.name} is ready")
+
+    def _ready(self) -> bool:
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the service ended with {self._process.returncode}:\n{self.log}")
+        path = str(self._sockets["ops"])
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:  # httpx would leave its socket open when it is refused
+                probe.connect(path)
+        except OSError:
+            return False
+        with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://ops") as ops:
+            return ops.get("/readyz").status_code == httpx.codes.OK
+
+    @property
+    def log(self) -> str:
+        """Everything that it has written."""
+        return self._log.read_text()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def terminate(self) -> None:
+        """Ask it to end, as a platform does, by SIGTERM."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit status, once it has ended; raises subprocess.TimeoutExpired."""
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it at once, by SIGKILL, whether it runs or has ended already."""
+        with self._guard:
+            self._guard.kill()  # before the process id can become another's
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(timeout=10)
+
+    def client(self, key: str = KEY) -> httpx.AsyncClient:
+        """A caller of its API, with this API key."""
+        return self._client("api", {"authorization": f"Bearer {key}"})
+
+    def ops(self) -> httpx.AsyncClient:
+        """A client of its probes and metrics."""
+        return self._client("ops", {})
+
+    def _client(self, listener: str, headers: dict[str, str]) -> httpx.AsyncClient:
+        transport = httpx.AsyncHTTPTransport(uds=str(self._sockets[listener]))
+        return httpx.AsyncClient(transport=transport, base_url="http://verifyd", headers=headers, timeout=10)
+
+
+@contextmanager
+def processes(configuration: Table, gateway: Gateway, count: int) -> Iterator[Sequence[Process]]:
+    """So many services, ready, named "0", "1", …; when left, they are dead.
+
+    Each sends through the providers of `configuration`, all of them at `gateway` under its own name.
+    """
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="verifyd-")))
+        started = []
+        for name in map(str, range(count)):
+            providers = {key: one | {"url": gateway.url(name)} for key, one in configuration["providers"].items()}
+            process = Process(name, configuration | {"providers": providers}, directory)
+            process.start()
+            stack.callback(process.kill)
+            started.append(process)
+        for process in started:
+            process.wait_until_ready()
+        yield started
+
+
+async def metric(running: Sequence[Process], name: str, **labels: str) -> float:
+    """The sum of a metric over all processes."""
+    total = 0.0
+    for process in running:
+        async with process.ops() as ops:
+            text = (await ops.get("/metrics")).text
+        total += sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+    return total
+
+
+def _toml(value: object) -> str:
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(_toml, value)) + "]"
+        case _:
+            return json.dumps(value)  # TOML writes text, numbers and truth as JSON does

@@ -1,0 +1,113 @@
+"""Replicas killed under load: what was accepted is delivered, and a message comes twice only because of a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count, cycle
+from random import Random
+
+import httpx
+import pytest
+
+from service.schedule import LEASE_MS
+from tests.faults.gateway import Gateway, Message
+from tests.faults.processes import Process, processes
+from tests.faults.waiting import until
+from tests.redis_server import RedisServer
+from tests.world import table
+
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+REPLICAS = 3
+KILLS = 6
+CALLERS = 6
+SEND = 0.2
+"""Seconds that the gateway takes for a message: kills find some in hand."""
+SLACK = 1.0
+"""Seconds from a message's answer until Redis knows of it, on a busy machine."""
+HANDS = 64
+"""Messages that one replica sends at once: no kill can repeat more."""
+SEED = 20_251_120
+
+
+async def test_what_was_accepted_is_delivered_however_often_replicas_die(server: RedisServer) -> None:
+    """SIGKILL at any moment, and again: nothing is lost, and each duplicate was in hand when its sender died."""
+    configuration = table(countries=["GB"], _top={"redis": server.url, "shards": 8})
+    with Gateway() as gateway, processes(configuration, gateway, REPLICAS) as replicas:
+        gateway.delay = SEND
+        async with load(replicas) as accepted:
+            killed = await kill_and_restart(replicas)
+        assert accepted
+
+        async def delivered() -> bool:
+            return {f"{verification}.0" for verification in accepted} <= gateway.answered
+
+        await until(delivered, "every accepted verification is delivered", LEASE_MS / 1000 + 5)
+        duplicates = repeated(gateway.messages)
+        unexplained = [message for message in duplicates if not died_with(message, killed)]
+        assert len(killed) == KILLS
+        assert len(duplicates) <= KILLS * HANDS
+        assert not unexplained, f"{len(unexplained)} of {len(duplicates)} duplicates were not in hand at a kill"
+        # To be read with `pytest -rP`: how many messages come twice for so many deaths.
+        sys.stdout.write(f"{len(accepted)} accepted, {len(killed)} kills, {len(duplicates)} duplicates\n")
+
+
+@asynccontextmanager
+async def load(replicas: Sequence[Process]) -> AsyncIterator[set[str]]:
+    """Callers that create without a pause while the context is entered; the ids of what was accepted."""
+    accepted: set[str] = set()
+    numbers = count()
+    over = asyncio.Event()
+
+    async def call() -> None:
+        async with AsyncExitStack() as stack:
+            clients = cycle([await stack.enter_async_context(replica.client()) for replica in replicas])
+            while not over.is_set():
+                try:
+                    answer = await next(clients).post("/verifications", json={"to": f"+447401{next(numbers):06d}"})
+                except httpx.TransportError:
+                    await asyncio.sleep(0.01)  # that one is dead: what it did with the request, nobody knows
+                    continue
+                if answer.status_code == 201:
+                    accepted.add(answer.json()["id"])
+
+    callers = [asyncio.create_task(call()) for _ in range(CALLERS)]
+    try:
+        yield accepted
+    finally:
+        over.set()
+        await asyncio.gather(*callers)
+
+
+async def kill_and_restart(replicas: Sequence[Process]) -> list[tuple[str, float]]:
+    """Kill them in a random order at random moments, each restarted at once; who died when."""
+    random = Random(SEED)  # noqa: S311 - the same moments in every run
+    order = random.sample(list(replicas) * (KILLS // REPLICAS), KILLS)
+    killed = []
+    for replica in order:
+        await asyncio.sleep(random.uniform(0.1, 0.6))  # the load goes on meanwhile
+        replica.kill()
+        killed.append((replica.name, time.monotonic()))
+        replica.start()
+        await asyncio.to_thread(replica.wait_until_ready)
+    return killed
+
+
+def repeated(messages: Sequence[Message]) -> list[Message]:
+    """Every message that was sent again, but for its last sending."""
+    sendings: dict[str, list[Message]] = defaultdict(list)
+    for message in messages:
+        sendings[message.delivery].append(message)
+    return [message for each in sendings.values() for message in each[:-1]]
+
+
+def died_with(message: Message, killed: Sequence[tuple[str, float]]) -> bool:
+    """Whether its sender was killed while it had it in hand."""
+    return any(
+        sender == message.sender and message.at - SLACK < at < message.at + SEND + SLACK for sender, at in killed
+    )
