@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -122,6 +123,8 @@ async def serve(config: Config) -> None:
     server = config.settings.server
     sockets = _listen_all(service.listeners)
     service.warm()
+    # What is loaded by now stays: the collector need not walk it again and again.
+    gc.freeze()
     servers = {address: _Server(_uvicorn(listener, server.grace)) for address, listener in service.listeners.items()}
     for warning in settings.worries(config):
         logger.warning("%s: %s", *warning)

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TextIO, cast
+from functools import lru_cache
+from typing import Any, Protocol, TextIO, cast
 
 import aiohttp
 import httpx
+import orjson
 from httpx_aiohttp import AiohttpTransport
 
 
@@ -119,8 +121,31 @@ class Response:
     """A provider's answer; `body` is cut at `Door.MAX_ANSWER` bytes."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The object in the body; empty when there is none."""
+        said = _parsed_json(self.body)
+        return said if isinstance(said, dict) else {}
+
+    @property
+    def retry_after(self) -> float | None:
+        """`Retry-After` in seconds; its other form, a date, is read as none (RFC 9110, 10.2.3)."""
+        header = self.headers.get("retry-after", "")
+        return float(header) if header.isascii() and header.isdigit() else None
+
+    def rejected(self, reason: str | None = None) -> Rejected:
+        """A rejection for a reason; without one, for what the HTTP status says of it."""
+        if reason is None and self.status >= 500:
+            reason = "provider_error"
+        return Rejected(reason or _HTTP_REASONS.get(self.status, "request"), self.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +165,17 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """What a provider posted to us: the raw body, header names in lower case, the public URL."""
+    """What a provider posted to us: the public URL, header names in lower case, the raw body."""
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The object in the body; empty when there is none."""
+        said = _parsed_json(self.body)
+        return said if isinstance(said, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +202,24 @@ class Provider(Protocol):
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:
         """The receipts in a webhook, once it is authenticated; raises Forged or Malformed."""
+
+
+_HTTP_REASONS = {
+    401: "auth",
+    402: "balance",
+    403: "auth",
+    404: "sender_config",
+    408: "provider_error",
+    425: "provider_error",
+    429: "rate_limited",
+}
+
+
+def _parsed_json(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
 
 
 class Door:
@@ -207,7 +256,7 @@ class Door:
 
     async def _exchange(self, request: Request) -> Response:
         outgoing = httpx.Request(
-            request.method, request.url, headers={**_HEADERS, **request.headers}, content=request.body
+            request.method, _parsed(request.url), headers={**_HEADERS, **request.headers}, content=request.body
         )
         outgoing.extensions["timeout"] = {"connect": 3.0, "read": self.SECONDS, "pool": self.SECONDS}
         answer = await self._transport.handle_async_request(outgoing)
@@ -228,6 +277,12 @@ class Door:
 
 
 _HEADERS = {"user-agent": "verifyd", "accept-encoding": "identity"}
+
+
+@lru_cache(maxsize=128)
+def _parsed(url: str) -> httpx.URL:
+    """Most providers have one address for all messages: it need not be taken apart for each."""
+    return httpx.URL(url)
 
 
 def _session() -> aiohttp.ClientSession:

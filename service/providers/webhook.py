@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
@@ -27,10 +27,7 @@ _STATUSES = {
     "read": Status.READ,
     "failed": Status.FAILED,
 }
-_HTTP_OK = range(200, 300)
-_HTTP_REASONS = {401: "auth", 403: "auth", 404: "sender_config", 408: "provider_error", 429: "rate_limited"}
 _REJECTED = 422
-_SERVER_ERROR = 500
 
 
 def _signing_secret(value: SecretStr) -> SecretStr:
@@ -97,22 +94,18 @@ class Webhook(BaseModel):
 
     def read(self, response: Response) -> Accepted | Rejected:
         """2xx accepts, 422 rejects with a reason, 429 and 5xx are transient, anything else is our request's fault."""
-        said = _object(response.body)
-        if response.status in _HTTP_OK:
-            message_id = said.get("message_id")
+        if response.accepted:
+            message_id = response.json.get("message_id")
             return Accepted(message_id if isinstance(message_id, str) else "")
         if response.status == _REJECTED:
-            reason = said.get("reason")
+            reason = response.json.get("reason")
             return Rejected(reason if isinstance(reason, str) and reason in REASONS else "unknown")
-        if response.status >= _SERVER_ERROR:
-            return Rejected("provider_error", _seconds(response.headers.get("retry-after")))
-        reason = _HTTP_REASONS.get(response.status, "request")
-        return Rejected(reason, _seconds(response.headers.get("retry-after")))
+        return response.rejected()
 
     def receipts(self, webhook: provider.Webhook, now: datetime) -> list[Receipt]:  # noqa: ARG002 - see _authenticate
         """The receipt in a `delivery.receipt`; other types are none of ours. Raises Forged or Malformed."""
         self._authenticate(webhook)
-        said = _object(webhook.body)
+        said = webhook.json
         data = said.get("data")
         if not isinstance(said.get("type"), str) or not isinstance(data, dict):
             raise Malformed("write {type, timestamp, data}")
@@ -143,16 +136,3 @@ def _signed(verifier: StandardWebhook, webhook: provider.Webhook) -> bool:
         # ValueError: the library lets pieces that are no base64, no pair, no UTF-8 through to where they break.
         return False
     return True
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        said = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _seconds(header: str | None) -> float | None:
-    """`Retry-After` in seconds; its other form, a date, is read as none (RFC 9110, 10.2.3)."""
-    return float(header) if header is not None and header.isascii() and header.isdigit() else None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
+from service.store import connect
 from tests.faults.waiting import until
 from tests.redis_server import RedisCluster, RedisSentinel, RedisServer
 from tests.world import NEXT_SECRET_KEY, NUMBER, SECRET_KEY, world, wrong
@@ -146,3 +149,31 @@ def _verifications(node: RedisServer) -> int:
     keys = node.command("KEYS", "*}:ver_*")
     assert isinstance(keys, list)
     return len(keys)
+
+
+@pytest.mark.parametrize("minutes", [-4, 4])
+async def test_a_replica_whose_clock_is_off_changes_nothing(server: RedisServer, minutes: int) -> None:
+    """Redis says when: codes live, pauses end and jobs come by its clock, whatever the process believes."""
+    cascade = [{"channel": channel, "providers": ["gw"], "wait": "1s"} for channel in ("sms", "voice")]
+    async with world(_top=FREE | {"redis": server.url}, cascade=cascade, resend_after=["1s"], ttl="60s") as one:
+        seconds, _ = await redis_time(server)
+        one.clock.shift(minutes * 60)
+        started = await one.create()
+        assert datetime.fromisoformat(started["created_at"]).timestamp() == pytest.approx(seconds, abs=10)
+        assert (await one.post("/verifications", {"to": NUMBER})).status_code == 429
+
+        async def went_on() -> bool:
+            await one.work()
+            return one.gateway.channels == ["sms", "voice"]
+
+        await until(went_on, "the cascade to go on")
+        assert "1 min" in one.gateway.last.data["text"]
+        assert (await one.check(started["id"], one.gateway.last.code))["valid"]
+
+
+async def redis_time(server: RedisServer) -> tuple[int, int]:
+    """The clock of the server."""
+    client = connect(server.url)
+    now: tuple[int, int] = await client.time()
+    await client.aclose()
+    return now
