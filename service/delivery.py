@@ -166,6 +166,7 @@ class Deliveries:
             code=code,
             locale=fields.text("locale"),
             application=sender.application.name,
+            brand=sender.application.brand,
             purpose=fields.text("purpose"),
             expires_at=moment(expires),
             receipt_url=f"{self._receipts_url}/receipts/{provider}/{token}",
@@ -192,6 +193,8 @@ class Deliveries:
         receipts = adapter.receipts(webhook, datetime.now(UTC))
         due = []
         for receipt in receipts:
+            if receipt.delivery not in {None, delivery}:
+                raise Malformed("the receipt is about another delivery")
             answer = await self._take(tag, verification, n, provider, receipt)
             if answer[0] == b"foreign":
                 raise Malformed("this delivery is another message, or went through another provider")

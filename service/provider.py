@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Protocol, TextIO, cast
+from urllib.parse import urlencode
 
 import aiohttp
 import httpx
@@ -94,6 +96,7 @@ class Message:
     code: str = field(repr=False)
     locale: str
     application: str
+    brand: str
     purpose: str
     expires_at: datetime
     receipt_url: str = field(repr=False)
@@ -108,6 +111,19 @@ class Request:
     body: bytes = field(repr=False)
     method: str = "POST"
 
+    @classmethod
+    def json(cls, url: str, said: object, headers: Mapping[str, str] = MappingProxyType({})) -> Request:
+        """A POST of JSON."""
+        return cls(url, {"content-type": "application/json", **headers}, orjson.dumps(said))
+
+    @classmethod
+    def form(
+        cls, url: str, fields: Iterable[tuple[str, str]], headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Request:
+        """A POST of a form."""
+        media = "application/x-www-form-urlencoded"
+        return cls(url, {"content-type": media, **headers}, urlencode(list(fields)).encode())
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -118,8 +134,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A provider's answer; `body` is cut at `Door.MAX_ANSWER` bytes."""
+    """A provider's answer to `request`; `body` is cut at `Door.MAX_ANSWER` bytes."""
 
+    request: Request
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
@@ -185,6 +202,8 @@ class Receipt:
     status: Status
     reason: str | None = None
     message_id: str = ""
+    delivery: str | None = None
+    """The delivery that the authenticated body itself names, where it does."""
 
 
 class Provider(Protocol):
@@ -197,8 +216,8 @@ class Provider(Protocol):
     def request(self, message: Message, now: datetime) -> Request | Line:
         """What to send for a message."""
 
-    def read(self, response: Response) -> Accepted | Rejected:
-        """What an answer means."""
+    def read(self, response: Response) -> Accepted | Rejected | Request:
+        """What an answer means; or, where sending takes more than one request, the next."""
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:
         """The receipts in a webhook, once it is authenticated; raises Forged or Malformed."""
@@ -242,17 +261,17 @@ class Door:
 
         After a timeout the message may still go out: the person then gets the same code twice.
         """
-        match provider.request(message, now):
-            case Line(text):
-                print(text, file=self._terminal or sys.stdout, flush=True)
-                return Accepted()
-            case Request() as request:
-                try:
-                    async with asyncio.timeout(self.SECONDS):
-                        response = await self._exchange(request)
-                except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError):
-                    return Rejected("provider_error")
-                return provider.read(response)
+        outcome: Accepted | Rejected | Request | Line = provider.request(message, now)
+        if isinstance(outcome, Line):
+            print(outcome.text, file=self._terminal or sys.stdout, flush=True)
+            return Accepted()
+        try:
+            async with asyncio.timeout(self.SECONDS):
+                while isinstance(outcome, Request):
+                    outcome = provider.read(await self._exchange(outcome))
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError):
+            return Rejected("provider_error")
+        return outcome
 
     async def _exchange(self, request: Request) -> Response:
         outgoing = httpx.Request(
@@ -269,7 +288,7 @@ class Door:
                     break
         finally:
             await stream.aclose()
-        return Response(answer.status_code, answer.headers, body[: self.MAX_ANSWER])
+        return Response(request, answer.status_code, answer.headers, body[: self.MAX_ANSWER])
 
     async def close(self) -> None:
         """Close the connections."""

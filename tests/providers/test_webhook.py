@@ -34,10 +34,12 @@ MESSAGE = Message(
     code="123456",
     locale="en",
     application="shop",
+    brand="Shop",
     purpose="login",
     expires_at=NOW,
     receipt_url="https://otp.example.com/receipts/gw/x",
 )
+REQUEST = Request("https://gw.example/send", {}, b"")
 
 
 def webhook(body: str, headers: dict[str, str]) -> provider.Webhook:
@@ -118,13 +120,13 @@ def test_both_secrets_are_taken_while_one_is_changed() -> None:
 )
 def test_answers_are_read_as_documented(status: int, body: bytes, meaning: Accepted | Rejected) -> None:
     """2xx accepts, 422 gives the reason, 429 and 5xx are transient, the rest is our request's fault."""
-    assert GATEWAY.read(Response(status, {"retry-after": "7"}, body)) == meaning
+    assert GATEWAY.read(Response(REQUEST, status, {"retry-after": "7"}, body)) == meaning
 
 
 @pytest.mark.parametrize("when", ["soon", "-1", "٣", "Wed, 21 Oct 2026 07:28:00 GMT", ""])
 def test_a_retry_after_that_is_no_number_is_none(when: str) -> None:
     """The back-off is then our own."""
-    assert GATEWAY.read(Response(503, {"retry-after": when}, b"")) == Rejected("provider_error", None)
+    assert GATEWAY.read(Response(REQUEST, 503, {"retry-after": when}, b"")) == Rejected("provider_error", None)
 
 
 @given(
@@ -138,7 +140,7 @@ def test_rubbish_never_raises_anything_but_the_documented_errors(body: bytes, he
     with pytest.raises(BadWebhook):
         GATEWAY.receipts(provider.Webhook("https://x.example/", headers, body), NOW)
     for status in (200, 422, 500):
-        assert isinstance(GATEWAY.read(Response(status, headers, body)), (Accepted, Rejected))
+        assert isinstance(GATEWAY.read(Response(REQUEST, status, headers, body)), (Accepted, Rejected))
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inside: st.lists(inside)))
