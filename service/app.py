@@ -30,7 +30,7 @@ from service.application import Application
 from service.cascade import Cascade, Step
 from service.code import PROFILES, Hasher
 from service.config import Config
-from service.delivery import Deliveries, Sender
+from service.delivery import Deliveries
 from service.errors import ConfigError, Unavailable
 from service.metrics import Metrics
 from service.provider import Door
@@ -56,7 +56,6 @@ class Service:
         self.config = config
         server, shards = config.settings.server, config.settings.shards
         applications = {name: application(name, config) for name in config.settings.applications}
-        texts = {name: Texts(given.texts) for name, given in config.settings.applications.items()}
         public_url = server.public_url or f"http://{server.receipts}"
         self.metrics = Metrics()
         redis = client or connect(config.settings.redis.get_secret_value())
@@ -69,7 +68,7 @@ class Service:
             ring,
             self._door,
             self.metrics,
-            senders={name: Sender(one, texts[name]) for name, one in applications.items()},
+            applications=applications,
             providers=config.providers,
             receipts_url=public_url,
         )
@@ -77,7 +76,7 @@ class Service:
         self.verifications = Verifications(
             self.store, ring, self._hasher, self.metrics, shards=shards, nudge=self.schedule.nudge
         )
-        api = VerificationsApi(self.verifications, Gate(_api_keys(config, applications)), texts)
+        api = VerificationsApi(self.verifications, Gate(_api_keys(config, applications)))
         receipts = ReceiptsApi(self.deliveries, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
         ops = OpsApi(self.store, self.schedule, self.metrics)
         routes: dict[str, list[Route]] = {}
@@ -160,6 +159,7 @@ def application(name: str, config: Config) -> Application:
     return Application(
         name=name,
         brand=given.brand,
+        texts=Texts(given.texts),
         cascade=_cascade(given.cascade),
         cascade_by_prefix={prefix: _cascade(steps) for prefix, steps in given.cascade_by_prefix.items()},
         code_length=given.code_length,

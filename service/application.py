@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from service.cascade import Cascade
 from service.guard.limits import Rate, keys
+from service.texts import Texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,20 +16,21 @@ class Application:
 
     name: str
     brand: str
+    texts: Texts
     cascade: Cascade
-    cascade_by_prefix: Mapping[str, Cascade] = field(default_factory=dict)
-    code_length: int = 6
-    ttl: int = 600
-    checks: int = 5
-    wrong_checks_per_day: int = 20
-    sends: int = 5
-    resend_after: tuple[int, ...] = (30, 60, 120)
-    countries: frozenset[str] | None = None
-    allow_types: frozenset[str] = frozenset()
-    own_code: bool = False
-    locale: str = "en"
-    number_rates: tuple[Rate, ...] = ()
-    test_numbers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cascade_by_prefix: Mapping[str, Cascade]
+    code_length: int
+    ttl: int
+    checks: int
+    wrong_checks_per_day: int
+    sends: int
+    resend_after: tuple[int, ...]
+    countries: frozenset[str] | None
+    allow_types: frozenset[str]
+    own_code: bool
+    locale: str
+    number_rates: tuple[Rate, ...]
+    test_numbers: Mapping[str, str] = field(repr=False)
 
     def cascade_for(self, number: str) -> Cascade:
         """The cascade for an E.164 number: that of the longest prefix it begins with, else the general one."""

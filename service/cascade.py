@@ -63,8 +63,10 @@ def provider_for(providers: Sequence[str], attempt: int) -> str:
 
 
 class Next(StrEnum):
-    """What follows a rejection."""
+    """What follows a send."""
 
+    WAIT = "wait"
+    """It was accepted: its receipt, or silence."""
     RETRY = "retry"
     """The same delivery again, with the same provider."""
     SWITCH = "switch"
@@ -75,7 +77,7 @@ class Next(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What follows a rejection: how, after how many seconds, and which channels have become pointless."""
+    """What follows a send: how, after how many seconds, and which channels have become pointless."""
 
     next: Next
     delay: float = 0.0

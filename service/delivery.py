@@ -9,35 +9,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
 from service import ids
+from service.answer import Answer, Fields
 from service.application import Application
 from service.cascade import Move, Next, after_rejection, pointless, provider_for
 from service.errors import Forged, Malformed
 from service.metrics import Metrics
 from service.provider import REASONS, Accepted, Channel, Door, Message, Provider, Receipt, Rejected, Status, Webhook
-from service.record import Fields, answer_fields, bound, moment
+from service.record import bound, moment
 from service.schedule import LEASE_MS
 from service.sealing import KeyRing
-from service.store import Answer, Store
-from service.texts import Texts
+from service.store import Store
 
 logger = logging.getLogger(__name__)
-
-_STAY = Move(Next.ADVANCE)
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """What an application sends with: its policy and its texts."""
-
-    application: Application
-    texts: Texts
 
 
 class Deliveries:
@@ -50,7 +38,7 @@ class Deliveries:
         door: Door,
         metrics: Metrics,
         *,
-        senders: Mapping[str, Sender],
+        applications: Mapping[str, Application],
         providers: Mapping[str, Provider],
         receipts_url: str,
     ) -> None:
@@ -58,7 +46,7 @@ class Deliveries:
         self._ring = ring
         self._door = door
         self._metrics = metrics
-        self._senders = senders
+        self._applications = applications
         self._providers = providers
         self._receipts_url = receipts_url
 
@@ -71,48 +59,32 @@ class Deliveries:
         while True:
             begun = await self._store.run("delivery_begin", keys, [LEASE_MS, verification])
             self._count(begun)
-            if begun[0] == b"idle":
-                return float(begun[1]) / 1000
-            if begun[0] != b"deliver":
-                return None
-            recorded = await self._deliver(keys, verification, str(begun[1]), answer_fields(begun))
+            if begun.outcome != "deliver":
+                return begun.number / 1000 if begun.outcome == "idle" else None
+            recorded = await self._deliver(keys, verification, begun.number, begun.fields)
             self._count(recorded)
-            if recorded[0] == b"gone":
-                return None
-            if recorded[0] == b"idle":
-                return float(recorded[1]) / 1000
+            if recorded.outcome != "next":
+                return recorded.number / 1000 if recorded.outcome == "idle" else None
 
-    async def _deliver(self, keys: list[str], verification: str, n: str, fields: Fields) -> Answer:
+    async def _deliver(self, keys: list[str], verification: str, n: int, fields: Fields) -> Answer:
         """Send one delivery and record what came of it."""
-        channel = Channel(fields.text(f"d{n}").split(" ")[1])
+        channel = Channel(fields.channel(n))
+        number, code = self._secret(fields)
+        application = self._applications.get(fields.text("app"))
+        names = application.cascade_for(number).providers(channel) if application else ()
         attempt = fields.number("try") - 1
-        sender = self._senders.get(fields.text("app"))
-        names = self._route(sender, fields, channel)
         name = provider_for(names, attempt) if names else "-"
-        outcome: Accepted | Rejected = Rejected("route")
-        if sender is not None and names:
-            message = self._message(sender, verification, n, channel, name, fields)
+        outcome: Accepted | Rejected = Rejected("route")  # when the configuration no longer has the way
+        if application is not None and names:
+            message = self._message(application, f"{verification}.{n}", channel, name, number, code, fields)
             outcome = await self._door.send(self._providers[name], message, datetime.now(UTC))
         match outcome:
             case Accepted(message_id):
-                status, reason, move = Status.ACCEPTED, "", _STAY
+                status, reason, move = Status.ACCEPTED, "", Move(Next.WAIT)
             case Rejected(reason, retry_after):
                 message_id, status = "", Status.REJECTED
                 move = after_rejection(reason, len(names), attempt, retry_after)
-        self._metrics.delivery(name, channel, fields.text("country"), status, reason).inc()
-        logger.info(
-            "delivery",
-            extra={
-                "fields": {
-                    "verification": verification,
-                    "n": int(n),
-                    "channel": channel,
-                    "provider": name,
-                    "status": status,
-                    "reason": reason or None,
-                }
-            },
-        )
+        self._tell("delivery", verification, n, channel, name, fields.text("country"), status, reason)
         return await self._store.run(
             "delivery_record",
             keys,
@@ -129,34 +101,34 @@ class Deliveries:
             ],
         )
 
-    def _route(self, sender: Sender | None, fields: Fields, channel: Channel) -> tuple[str, ...]:
-        if sender is None:
-            return ()
-        number = self._secret(fields)[0]
-        return sender.application.cascade_for(number).providers(channel)
-
     def _secret(self, fields: Fields) -> tuple[str, str]:
+        """The number and the code."""
         sealed = fields.raw("secret") or b""
         number, _, code = self._ring.open(sealed, bound(fields.text("id"), "secret")).decode().partition(":")
         return number, code
 
     def _message(
-        self, sender: Sender, verification: str, n: str, channel: Channel, provider: str, fields: Fields
+        self,
+        application: Application,
+        delivery: str,
+        channel: Channel,
+        provider: str,
+        number: str,
+        code: str,
+        fields: Fields,
     ) -> Message:
-        number, code = self._secret(fields)
         sealed = fields.raw("extra")
-        extra: dict[str, Any] = orjson.loads(self._ring.open(sealed, bound(verification, "extra"))) if sealed else {}
-        expires, now = fields.number("expires"), fields.number("now")
-        text = sender.texts.render(
+        extra = orjson.loads(self._ring.open(sealed, bound(fields.text("id"), "extra"))) if sealed else {}
+        expires = fields.number("expires")
+        text = application.texts.render(
             channel,
             fields.text("purpose"),
             fields.text("locale"),
             code=code,
-            brand=sender.application.brand,
-            minutes=max(1, math.ceil((expires - now) / 60_000)),
+            brand=application.brand,
+            minutes=max(1, math.ceil((expires - fields.number("now")) / 60_000)),
             **extra,
         )
-        delivery = f"{verification}.{n}"
         token = f"{delivery}.{self._ring.writer.token(delivery, provider)}"
         return Message(
             delivery=delivery,
@@ -165,8 +137,8 @@ class Deliveries:
             text=text,
             code=code,
             locale=fields.text("locale"),
-            application=sender.application.name,
-            brand=sender.application.brand,
+            application=application.name,
+            brand=application.brand,
             purpose=fields.text("purpose"),
             expires_at=moment(expires),
             receipt_url=f"{self._receipts_url}/receipts/{provider}/{token}",
@@ -195,14 +167,14 @@ class Deliveries:
         for receipt in receipts:
             if receipt.delivery not in {None, delivery}:
                 raise Malformed("the receipt is about another delivery")
-            answer = await self._take(tag, verification, n, provider, receipt)
-            if answer[0] == b"foreign":
+            answer = await self._take(tag, verification, int(n), provider, receipt)
+            if answer.outcome == "foreign":
                 raise Malformed("this delivery is another message, or went through another provider")
-            if answer[0] == b"next":
+            if answer.outcome == "next":
                 due.append(verification)
         return due
 
-    async def _take(self, tag: str, verification: str, n: str, provider: str, receipt: Receipt) -> Answer:
+    async def _take(self, tag: str, verification: str, n: int, provider: str, receipt: Receipt) -> Answer:
         reason = "" if receipt.reason is None else receipt.reason if receipt.reason in REASONS else "unknown"
         useless = pointless(reason) if receipt.status is Status.FAILED else frozenset()
         answer = await self._store.run(
@@ -211,29 +183,23 @@ class Deliveries:
             [n, provider, receipt.status, reason, " ".join(sorted(useless)), LEASE_MS, receipt.message_id[:128]],
         )
         self._count(answer)
-        if answer[0] in {b"moved", b"next"}:
-            fields = answer_fields(answer)
-            channel = fields.text(f"d{n}").split(" ")[1]
-            self._metrics.delivery(provider, channel, fields.text("country"), receipt.status, reason).inc()
-            self._metrics.receipt_seconds(provider, channel).observe(answer[1] / 1000)
-            logger.info(
-                "receipt",
-                extra={
-                    "fields": {
-                        "verification": verification,
-                        "n": int(n),
-                        "channel": channel,
-                        "provider": provider,
-                        "status": receipt.status,
-                        "reason": reason or None,
-                    }
-                },
-            )
+        if answer.outcome in {"moved", "next"}:
+            channel, country = answer.fields.channel(n), answer.fields.text("country")
+            self._tell("receipt", verification, n, channel, provider, country, receipt.status, reason)
+            self._metrics.receipt_seconds(provider, channel).observe(answer.number / 1000)
         return answer
+
+    def _tell(
+        self, what: str, verification: str, n: int, channel: str, provider: str, country: str, status: str, reason: str
+    ) -> None:
+        """Count and log a step of a delivery."""
+        self._metrics.delivery(provider, channel, country, status, reason).inc()
+        fields = {"verification": verification, "n": n, "channel": channel, "provider": provider}
+        logger.info(what, extra={"fields": fields | {"status": status, "reason": reason or None}})
 
     def _count(self, answer: Answer) -> None:
         """Count what an act brought about: an end, an advance, a silence."""
-        fields = answer_fields(answer)
+        fields = answer.fields
         if advanced := fields.text("advanced"):
             self._metrics.advance(*advanced.split(" ")).inc()
         if silent := fields.text("silent"):

@@ -2,6 +2,7 @@
 
     VerifydError
     ├── ConfigError       the operator: the configuration, all problems at once
+    ├── TextError         the operator: an application's own texts, all problems at once
     ├── InvalidNumber     the caller: a telephone number that cannot be used
     ├── Unavailable       the platform: Redis is away or too slow
     ├── Unreadable        the operator: sealed under a key that is no longer in the ring, or altered
@@ -10,7 +11,8 @@
         └── Malformed     its body is not what the provider documents
 
 A refusal that belongs to the life of a verification (too early, too often, over) is no error but a value:
-see `service.verification.Refusal`.
+see `service.verification.Refusal`. `service.api.problems.Problem` is not in the tree: it is an answer over HTTP, which
+ends a request and never leaves `api`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,14 @@ class ConfigError(VerifydError):
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(f"{key}: {message}" for key, message in self.problems))
+
+
+class TextError(VerifydError, ValueError):
+    """Some of the operator's texts cannot be used; `problems` has the path (`en.login.sms`) and the fault of each."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{path}: {message}" for path, message in problems))
+        self.problems = problems
 
 
 class InvalidNumber(VerifydError):

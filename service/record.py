@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
+from service.answer import Fields
 from service.sealing import KeyRing
-
-LIVE = frozenset({"pending", "undeliverable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +62,6 @@ class Verification:
     def channel(self) -> str:
         """The channel of the latest delivery."""
         return self.deliveries[-1].channel
-
-
-class Fields:
-    """The fields in a script's answer, as text or as the sealed bytes that they are."""
-
-    def __init__(self, flat: Sequence[bytes]) -> None:
-        self._raw = {flat[i]: flat[i + 1] for i in range(0, len(flat), 2)}
-
-    def raw(self, name: str) -> bytes | None:
-        """A field's bytes, None when it is not there."""
-        return self._raw.get(name.encode())
-
-    def text(self, name: str, default: str = "") -> str:
-        """A field as text."""
-        value = self._raw.get(name.encode())
-        return default if value is None else value.decode()
-
-    def number(self, name: str) -> int:
-        """A field as a whole number, 0 when it is not there."""
-        return int(self._raw.get(name.encode(), b"0"))
 
 
 def bound(verification: str, what: str) -> bytes:
@@ -153,8 +131,3 @@ def _word(word: str) -> str | None:
 
 def _offset(word: str, created: int) -> datetime | None:
     return None if word == "-" else moment(created + int(word))
-
-
-def answer_fields(answer: Sequence[Any]) -> Fields:
-    """The fields behind outcome and number in a script's answer."""
-    return Fields(answer[2:])

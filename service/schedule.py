@@ -119,7 +119,7 @@ class Schedule:
             self._soon.pop(shard, None)
         room = max(1, (_BACKLOG - self._ready.qsize()) // max(1, len(shards)))
         answers = await asyncio.gather(
-            *[self._store.run("jobs_claim", [f"{ids.tag(shard)}due"], [LEASE_MS, room]) for shard in shards],
+            *[self._store.rows("jobs_claim", [f"{ids.tag(shard)}due"], [LEASE_MS, room]) for shard in shards],
             return_exceptions=True,
         )
         due = 0
@@ -177,7 +177,7 @@ class Schedule:
             by_tag.setdefault(ids.tag_of(verification) or "", []).append(verification)
         try:
             for tag, jobs in by_tag.items():
-                await self._store.run("jobs_release", [f"{tag}due"], jobs)
+                await self._store.rows("jobs_release", [f"{tag}due"], jobs)
         except VerifydError as error:
             logger.warning(
                 "jobs are left to their leases", extra={"fields": {"jobs": len(overflow), "error": str(error)}}

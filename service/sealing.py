@@ -9,7 +9,7 @@ From each 32-byte key of the configuration come, by HKDF-SHA256 (RFC 5869), sepa
 - *seal*: AES-256-GCM, with the purpose and the verification's id as associated data.
 
 The first key of the ring writes and all read, so that a rotation is: add the new key behind the old one on every
-replica, then swap them, then drop the old one after the longest TTL has passed.
+replica, then swap them, then drop the old one after twice the longest TTL: so long can a verification be read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Redis: the connection, the keys, and the scripts. Nothing else speaks to Redis.
 
-The keys, all with a TTL, all written by the scripts in `lua/` (`<s>` is a number's shard, `<h>` its keyed hash):
+The keys, all with a TTL, all but the last written by the scripts in `lua/` (`<s>` is a number's shard, `<h>` its keyed
+hash):
 
 `{v<s>}:ver_…` (hash)
     A verification. Small values, so that Redis keeps it in its compact form: `app` `status` `created` `expires` `ended`
@@ -21,9 +22,11 @@ The keys, all with a TTL, all written by the scripts in `lua/` (`<s>` is a numbe
     The first answer to an idempotent request. `{i:<f>}:claim` (string) binds the key to its body. Both live for a day.
 `{v<s>}:due` (sorted set)
     The jobs: ids of verifications by the time of their next waking. A claimed job is one whose time was moved by the
-    lease. The set has no TTL of its own: an id leaves it when its verification ends, at the latest at its expiry.
+    lease. An id leaves it when its verification ends; each start gives the set two days more.
+`verifyd:probe` (string)
+    What `/readyz` writes to see that Redis takes writes. Lives for a second.
 
-All scripts start with `lua/prologue.lua`. They are called by EVALSHA. The calls that are made in one turn of the
+Scripts are called by EVALSHA. The calls that are made in one turn of the
 event loop travel together in one pipeline, in Cluster one for each node: that is where most of the speed comes from.
 """
 
@@ -49,6 +52,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from service.answer import Answer
 from service.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -74,17 +78,19 @@ _IN_FLIGHT = 4
 
 Field = str | bytes | int | float
 Command = tuple[Field, ...]
-Answer = list[Any]
 Observe = Callable[[str, float], None]
 
 
 class Script:
-    """One atomic act."""
+    """One atomic act: its file in `lua/`, behind the parts in `lua/parts/` that it needs."""
 
     def __init__(self, name: str) -> None:
         folder = Path(__file__).with_name("lua")
+        act = (folder / f"{name}.lua").read_text()
+        needs = re.search(r"^-- NEEDS (.*)$", act, re.MULTILINE)
+        parts = [(folder / "parts" / f"{part}.lua").read_text() for part in (needs[1].split() if needs else ())]
         self.name = name
-        self.text = "\n".join((folder / f"{part}.lua").read_text() for part in ("prologue", name))
+        self.text = "\n".join([*parts, act])
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -96,7 +102,7 @@ def _script(name: str) -> Script:
 class _Call:
     __slots__ = ("began", "command", "future", "script")
 
-    def __init__(self, script: Script, command: Command, future: asyncio.Future[Answer]) -> None:
+    def __init__(self, script: Script, command: Command, future: asyncio.Future[list[Any]]) -> None:
         self.script = script
         self.command = command
         self.future = future
@@ -142,6 +148,10 @@ class Store:
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Field] = ()) -> Answer:
         """Run a script of `lua/`. Raises Unavailable when Redis is away, too slow, or cannot write."""
+        return Answer(await self.rows(name, keys, args))
+
+    async def rows(self, name: str, keys: Sequence[str], args: Sequence[Field] = ()) -> list[Any]:
+        """Run a script that answers with a list of its own; as `run` otherwise."""
         script = _script(name)
         loop = asyncio.get_running_loop()
         call = _Call(script, ("EVALSHA", script.sha, len(keys), *keys, *args), loop.create_future())
@@ -173,15 +183,21 @@ class Store:
         """What stands in the way of keeping data through a restart, in sentences; raises Unavailable."""
         if self._embedded:
             return ["memory:// forgets everything when the process ends"]
+        wanted = ("appendonly", "maxmemory-policy")
         try:
-            found = await self._guarded(self._client.config_get("appendonly", "maxmemory-policy"))
+            if self._cluster is None:
+                servers = {"Redis": await self._guarded(self._client.config_get(*wanted))}
+            else:
+                primaries = RedisCluster.PRIMARIES
+                servers = await self._guarded(self._cluster.config_get(*wanted, target_nodes=primaries))
         except exceptions.ResponseError:
             return ["Redis does not show its configuration: see that appendonly is yes and maxmemory-policy noeviction"]
         worries = []
-        if found.get("appendonly", "no") != "yes":
-            worries.append("Redis has appendonly off: a restart forgets pending verifications")
-        if (policy := found.get("maxmemory-policy", "noeviction")) != "noeviction":
-            worries.append(f"Redis has maxmemory-policy {policy}: under pressure it forgets pending verifications")
+        for name, found in servers.items():
+            if found.get("appendonly", "no") != "yes":
+                worries.append(f"{name} has appendonly off: a restart forgets pending verifications")
+            if (policy := found.get("maxmemory-policy", "noeviction")) != "noeviction":
+                worries.append(f"{name} has maxmemory-policy {policy}: under pressure it forgets pending verifications")
         return worries
 
     async def close(self) -> None:
@@ -307,7 +323,7 @@ async def _read(connection: Any) -> Any:
         return error
 
 
-def _settle(future: asyncio.Future[Answer], answer: Any) -> None:
+def _settle(future: asyncio.Future[list[Any]], answer: Any) -> None:
     if future.done():
         return
     if not isinstance(answer, BaseException):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from service import config
+from service import code, config
 from service.api.auth import digest
 from service.config import Config, Settings
 from service.errors import ConfigError
@@ -146,6 +146,13 @@ def test_what_is_missing_is_called_needed() -> None:
         "providers.gw.url",
         "providers.gw.secret",
     }
+
+
+def test_where_a_table_belongs_one_is_asked_for() -> None:
+    """In words of the file, not of the code."""
+    data = top(server=5, applications={"shop": "Shop"}, guard={"limits": []})
+    found = problems(data)
+    assert {found[key] for key in ("server", "applications.shop", "guard.limits")} == {"write a table"}
 
 
 def test_what_an_empty_file_lacks_is_an_application() -> None:
@@ -680,10 +687,49 @@ def test_what_works_but_should_be_known_is_told() -> None:
 def test_a_configuration_for_production_has_nothing_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that is fast enough; on a slow one, how long a hash takes."""
     found = accepted(top(redis="redis://h"))
-    monkeypatch.setattr(config, "SLOW_CHECK", 60.0)
+    monkeypatch.setattr(code, "seconds", lambda _: 0.02)
     assert list(config.worries(found)) == []
-    monkeypatch.setattr(config, "SLOW_CHECK", 0.0)
-    assert [key for key, _ in config.worries(found)] == ["secrets.argon2"]
+    monkeypatch.setattr(code, "seconds", lambda _: 0.2)
+    told = "one hash takes 200 ms on this machine, and a check waits for it"
+    assert list(config.worries(found)) == [("secrets.argon2", told)]
+
+
+def long_texts(**changes: object) -> list[tuple[str, str]]:
+    """What is told of the texts of an application."""
+    return [worry for worry in config.worries(accepted(table(**changes))) if ".texts." in worry[0]]
+
+
+@pytest.mark.parametrize(
+    ("purpose", "template", "filled", "room", "changes"),
+    [
+        ("login", "{code}", "000000", 160, {}),
+        ("login", "{code}", "00000000", 160, {"code_length": 8}),
+        ("default", "{brand}{code}{minutes}", "Shop00000010", 160, {"brand": "Shop"}),
+        ("signup", "{brand}{code}", "Łódź000000", 70, {"brand": "Łódź"}),
+        ("transaction", "{code}{amount}{payee}", "000000EUR 199.90twelve chars", 160, {}),
+    ],
+)
+def test_an_own_sms_of_more_than_one_segment_is_told(
+    purpose: str, template: str, filled: str, room: int, changes: Table
+) -> None:
+    """As it is with its brand, a code of its length, an amount and a payee; one that just fits is not told."""
+    rest = "x" * (room - len(filled))
+    assert long_texts(**changes, texts={"pt-BR": {purpose: {"sms": f"{template}{rest}"}}}) == []
+    assert long_texts(**changes, texts={"pt-BR": {purpose: {"sms": f"{template}{rest}x"}}}) == [
+        (f"applications.shop.texts.pt-BR.{purpose}.sms", "2 segments, each is billed")
+    ]
+
+
+def test_every_own_sms_is_measured_as_it_is_written() -> None:
+    """In locales and purposes that there were not, and however a locale is written; no other channel is."""
+    parts = {count: {"sms": "{code}" + "x" * (153 * count - 6)} for count in (2, 3, 4)}
+    speech = {"voice": "{code}" + "x" * 400, "whatsapp": "{code}" + "x" * 400}
+    texts = {"EN": {"default": parts[2], "signup": speech}, "no": {"log in": parts[3]}, "tlh": {"default": parts[4]}}
+    assert long_texts(texts=texts) == [
+        ("applications.shop.texts.EN.default.sms", "2 segments, each is billed"),
+        ('applications.shop.texts.no."log in".sms', "3 segments, each is billed"),
+        ("applications.shop.texts.tlh.default.sms", "4 segments, each is billed"),
+    ]
 
 
 # Anything at all.
@@ -701,7 +747,7 @@ SCALARS = WORDS | st.integers() | st.floats() | st.booleans() | st.dates() | st.
 NAMES = (
     st.sampled_from(sorted({*Settings.model_fields, "providers", "shop", "gw", "+91", "en", "kind", "url", "secret"}))
     | st.sampled_from(
-        sorted({*config.Application.model_fields, *config.Server.model_fields, "keys", "limits", "number"})
+        sorted({*config.ApplicationTable.model_fields, *config.Server.model_fields, "keys", "limits", "number"})
     )
     | st.text(max_size=5)
 )

@@ -117,7 +117,21 @@ class TestBodies:
             errors = {error["path"]: error["message"] for error in answer.json()["errors"]}
             assert set(errors) == {"to", "channel", "code", "signals.ip", "colour"}
             assert errors["colour"] == "unknown field"
+            assert errors["code"] == "write 4 to 10 digits"
             assert not any(word in answer.text for word in ("12x4", "1.2.3", "fax", "red"))
+
+    async def test_what_fields_say_to_each_other_is_told_beside_the_rest(self) -> None:
+        """Rules between fields, and the header, do not wait until the fields are right."""
+        async with world() as one:
+            for path, body, paths in (
+                ("", {"to": NUMBER, "channel": "sms", "cascade": ["voice"], "purpose": "!"}, {"cascade", "purpose"}),
+                ("", {"to": NUMBER, "cascade": ["voice", "voice"], "country": "gb"}, {"cascade", "country"}),
+                ("/check", {"code": "x"}, {"to", "code"}),
+                ("/check", {"id": ID, "to": NUMBER, "code": "x"}, {"to", "code"}),
+            ):
+                answer = await one.post(f"/verifications{path}", body, idempotency_key="x" * 256)
+                assert_problem(answer, "invalid_request")
+                assert {error["path"] for error in answer.json()["errors"]} == paths | {"header.Idempotency-Key"}
 
     async def test_a_body_that_is_not_json_is_told_so(self) -> None:
         """400, whatever its type."""
@@ -138,6 +152,19 @@ class TestBodies:
             assert_problem(await one.api.post("/verifications", content=endless()), "body_too_large")
             padded = json.dumps({"to": NUMBER}).encode().ljust(MAX_BODY)
             assert (await one.api.post("/verifications", content=padded)).status_code == 201
+
+    async def test_a_body_that_never_ends_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A caller who trickles is told so, and let go."""
+        monkeypatch.setattr("service.api.listener.BODY_SECONDS", 0.05)
+        async with world() as one:
+
+            async def trickle() -> Any:
+                yield b"{"
+                await asyncio.Event().wait()
+
+            answer = await one.api.post("/verifications", content=trickle())
+            assert_problem(answer, "request_timeout")
+            assert answer.headers["connection"] == "close"
 
     async def test_a_wrong_number_never_comes_back(self) -> None:
         """The problem says what is wrong without repeating it."""

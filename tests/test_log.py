@@ -126,19 +126,23 @@ def test_an_exception_is_logged_as_its_type_and_place_without_its_text(capsys: C
     assert "secret" not in json.dumps(line)
 
 
-async def test_a_defect_is_answered_with_500_and_logged_with_its_place(capsys: Capture) -> None:
-    """Here a verification is sealed under a key that this replica does not have."""
+async def test_a_defect_is_answered_with_500_and_logged_with_its_place(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place and the type of what broke, without its text."""
     log.set_up("info")
-    redis = FakeAsyncRedis()
-    ring = {"secrets": {"keys": [NEXT_SECRET_KEY]}}
-    async with world(client=redis) as one, world(client=redis, _top=ring) as stranger:
-        started = await one.create()
-        answer = await stranger.api.get(f"/verifications/{started['id']}")
+    async with world() as one:
+
+        async def broken(*_args: object) -> None:
+            raise RuntimeError(NUMBER)
+
+        monkeypatch.setattr(one.service.verifications, "read", broken)
+        answer = await one.api.get("/verifications/x")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     [line] = of(lines(capsys), "a request failed")
     assert line["level"] == "error"
     assert line["request_id"] == answer.headers["x-request-id"]
-    assert line["exception"][-1] == "Unreadable"
+    assert line["exception"][-1] == "RuntimeError"
 
 
 async def broken_delivery(one: World) -> str:
@@ -185,5 +189,6 @@ async def test_no_log_at_any_level_holds_a_secret(capsys: Capture) -> None:
     said = capsys.readouterr()
     assert said.out == ""
     found = [json.loads(line) for line in said.err.splitlines()]
-    assert {line["message"] for line in found} >= {"request", "delivery", "receipt", "a request failed", "a job failed"}
+    assert {line["message"] for line in found} >= {"request", "delivery", "receipt", "a job failed"}
+    assert "a sealed value cannot be read" in {line["message"] for line in found}
     assert [secret for secret in [*secrets, SECRET_KEY, NEXT_SECRET_KEY] if secret in said.err] == []

@@ -25,9 +25,9 @@ def embedded() -> tuple[Store, fakeredis.FakeAsyncRedis]:
 async def test_calls_of_one_turn_travel_in_one_round_trip() -> None:
     """A script that Redis does not know yet costs one more, once."""
     store, _ = embedded()
-    await asyncio.gather(*[store.run("jobs_claim", [f"{{v{n}}}:due"], [1000, 1]) for n in range(2)])
+    await asyncio.gather(*[store.rows("jobs_claim", [f"{{v{n}}}:due"], [1000, 1]) for n in range(2)])
     before = store.round_trips
-    answers = await asyncio.gather(*[store.run("jobs_claim", [f"{{v{n}}}:due"], [1000, 1]) for n in range(50)])
+    answers = await asyncio.gather(*[store.rows("jobs_claim", [f"{{v{n}}}:due"], [1000, 1]) for n in range(50)])
     assert store.round_trips == before + 1
     assert [answer[:2] for answer in answers] == [[0, -1]] * 50
     await store.close()
@@ -36,9 +36,9 @@ async def test_calls_of_one_turn_travel_in_one_round_trip() -> None:
 async def test_a_forgotten_script_is_told_again() -> None:
     """SCRIPT FLUSH, or a replica that took over: nobody notices."""
     store, client = embedded()
-    await store.run("jobs_claim", ["{v0}:due"], [1000, 1])
+    await store.rows("jobs_claim", ["{v0}:due"], [1000, 1])
     await client.script_flush()
-    assert (await store.run("jobs_claim", ["{v0}:due"], [1000, 1]))[:2] == [0, -1]
+    assert (await store.rows("jobs_claim", ["{v0}:due"], [1000, 1]))[:2] == [0, -1]
     await store.close()
 
 
@@ -46,7 +46,7 @@ async def test_every_call_is_observed() -> None:
     """By the name of its script."""
     seen: list[str] = []
     store = Store(fakeredis.FakeAsyncRedis(), lambda script, _seconds: seen.append(script), embedded=True)
-    await store.run("jobs_claim", ["{v0}:due"], [1000, 1])
+    await store.rows("jobs_claim", ["{v0}:due"], [1000, 1])
     assert seen == ["jobs_claim"]
     await store.close()
 
@@ -56,14 +56,14 @@ async def test_a_defect_is_no_unavailability() -> None:
     store, client = embedded()
     await client.set("{v0}:due", "not a sorted set")
     with pytest.raises(exceptions.ResponseError):
-        await store.run("jobs_claim", ["{v0}:due"], [1000, 1])
+        await store.rows("jobs_claim", ["{v0}:due"], [1000, 1])
     await store.close()
 
 
 async def test_a_caller_who_gives_up_harms_nobody_else() -> None:
     """The call goes on and its neighbours get their answers."""
     store, _ = embedded()
-    calls = [asyncio.ensure_future(store.run("jobs_claim", [f"{{v{n}}}:due"], [1000, 1])) for n in range(3)]
+    calls = [asyncio.ensure_future(store.rows("jobs_claim", [f"{{v{n}}}:due"], [1000, 1])) for n in range(3)]
     await asyncio.sleep(0)
     calls[1].cancel()
     assert (await calls[0])[:2] == (await calls[2])[:2] == [0, -1]
@@ -74,7 +74,7 @@ async def test_a_redis_that_is_not_there_is_unavailable_at_once() -> None:
     """Nothing listens on port 1."""
     store = Store(connect("redis://127.0.0.1:1/0"))
     with pytest.raises(Unavailable):
-        await store.run("jobs_claim", ["{v0}:due"], [1000, 1])
+        await store.rows("jobs_claim", ["{v0}:due"], [1000, 1])
     with pytest.raises(Unavailable):
         await store.probe()
     await store.close()
@@ -92,7 +92,7 @@ async def test_a_redis_that_is_silent_is_unavailable_in_time() -> None:
     store = Store(connect(f"redis://127.0.0.1:{port}"))
     async with asyncio.timeout(5):
         with pytest.raises(Unavailable):
-            await store.run("jobs_claim", ["{v0}:due"], [1000, 1])
+            await store.rows("jobs_claim", ["{v0}:due"], [1000, 1])
     await store.close()
     for writer in kept:
         writer.close()
@@ -100,11 +100,12 @@ async def test_a_redis_that_is_silent_is_unavailable_in_time() -> None:
     await server.wait_closed()
 
 
-def test_a_script_is_its_prologue_and_itself() -> None:
+def test_a_script_is_itself_behind_the_parts_that_it_needs() -> None:
     """Called by the hash of the whole."""
     script = Script("jobs_claim")
     assert script.sha == hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest()
     assert "local function clock()" in script.text
+    assert "local function queue(" not in script.text
 
 
 @pytest.mark.parametrize(

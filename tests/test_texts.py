@@ -7,8 +7,9 @@ from importlib.resources import files
 import phonenumbers
 import pytest
 
+from service.errors import TextError
 from service.segments import measure
-from service.texts import TextError, Texts
+from service.texts import Texts
 
 TEXTS = Texts()
 CODE = "482913"

@@ -192,6 +192,24 @@ async def test_a_second_create_joins_the_pending_one_with_the_same_code() -> Non
         assert one.gateway.channels == ["sms", "whatsapp"]
 
 
+async def test_a_create_that_joins_may_choose_its_channels_anew() -> None:
+    """`channel` stays on its one, `cascade` takes its order, both with the same code."""
+    async with world(_top={"guard": {"limits": {"number": []}}}) as one:
+        started = await one.create()
+        await one.travel(31)
+        joined = await one.post("/verifications", {"to": NUMBER, "channel": "voice"})
+        await one.work()
+        assert (joined.json()["id"], joined.json()["cascade"]) == (started["id"], ["voice"])
+        await one.travel(100)
+        assert one.gateway.channels == ["sms", "whatsapp", "voice"]
+        await one.travel(61)
+        joined = await one.post("/verifications", {"to": NUMBER, "cascade": ["whatsapp", "sms"]})
+        await one.work()
+        await one.travel(21)
+        assert one.gateway.channels[3:] == ["whatsapp", "sms"]
+        assert len({sent.code for sent in one.gateway.sent}) == 1
+
+
 async def test_the_pause_between_sends_grows_and_their_number_ends() -> None:
     """Each resend may come later than the one before, until the sends are used."""
     async with world(resend_after=["30s", "60s", "120s"], sends=4, _top={"guard": {"limits": {"number": []}}}) as one:
@@ -329,12 +347,14 @@ async def test_feedback_approves_only_what_the_caller_checks_himself() -> None:
 
 async def test_test_numbers_send_nothing_and_have_no_cooldown() -> None:
     """A fixed code for end-to-end tests, counted apart; the number need not exist."""
-    async with world(test_numbers={"+447700900123": "424242"}) as one:
+    async with world(test_numbers={"+447700900123": "424242"}, wrong_checks_per_day=1) as one:
         for _ in range(7):
             started = await one.post("/verifications", {"to": "+44 7700 900123"})
             assert started.status_code in {200, 201}
         await one.travel(100)
         assert one.gateway.sent == []
+        for _ in range(4):
+            assert not (await one.check(started.json()["id"], "000000"))["valid"]
         found = await one.check(started.json()["id"], "424242")
         assert (found["valid"], found["deliveries"][0]["provider"]) == (True, "test")
         assert one.metric("otp_verifications_total", application="shop", country="GB", result="test_approved") == 1
@@ -473,8 +493,41 @@ async def test_a_code_issued_under_the_old_key_still_checks_after_a_rotation() -
         assert (await new.check(other["id"], new.gateway.last.code))["valid"]
 
 
-async def test_without_its_key_a_verification_cannot_be_read() -> None:
-    """Dropping a key too early is an error that names the fix."""
+async def test_idempotent_requests_are_known_again_through_a_rotation() -> None:
+    """Under whichever key they came first, and also when their verification has ended meanwhile."""
+    async with world() as old:
+        first = await old.post("/verifications", {"to": NUMBER}, idempotency_key="k")
+        await old.work()
+        code = old.gateway.last.code
+        guess = {"id": first.json()["id"], "code": wrong(code)}
+        wrong_one = await old.post("/verifications/check", guess, idempotency_key="w")
+        for keys in ((SECRET_KEY, NEXT_SECRET_KEY), (NEXT_SECRET_KEY, SECRET_KEY)):
+            new = await rotated(old, *keys)
+            again = await new.post("/verifications", {"to": NUMBER}, idempotency_key="k")
+            assert (again.status_code, again.json()) == (201, first.json())
+            answer = await new.post("/verifications/check", guess, idempotency_key="w")
+            assert answer.json() == wrong_one.json()
+            conflict = await new.post("/verifications", {"to": OTHER_NUMBER}, idempotency_key="k")
+            assert conflict.status_code == 409
+        assert (await new.check(first.json()["id"], code))["valid"]
+        again = await new.post("/verifications", {"to": NUMBER}, idempotency_key="k")
+        assert (again.status_code, again.json()) == (201, first.json())
+        assert len(old.gateway.sent) == 1
+
+
+async def test_a_dropped_key_is_a_problem_whose_cure_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The caller hears that it is not his fault, the operator what to do."""
+    async with world() as old:
+        started = await old.create()
+        new = await rotated(old, NEXT_SECRET_KEY)
+        answer = await new.api.get(f"/verifications/{started['id']}")
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+        told = [record.__dict__.get("fields", {}).get("error", "") for record in caplog.records]
+        assert any("secrets.keys" in error for error in told)
+
+
+async def test_without_its_key_a_sealed_value_cannot_be_read() -> None:
+    """Nor where it does not belong."""
     ring = KeyRing([b"a" * 32])
     sealed = ring.writer.seal(b"secret", b"x")
     with pytest.raises(Unreadable, match=r"secrets\.keys"):
@@ -494,7 +547,6 @@ async def test_nothing_secret_outlives_the_verification() -> None:
         assert len(hashes) == 1
         fields = await client.hgetall(hashes[0])
         assert {b"secret", b"extra", b"code"}.isdisjoint(fields)
-        assert not [key for key in keys if key.endswith(b"due")]
         assert all([await client.pttl(key) > 0 for key in keys])
 
 

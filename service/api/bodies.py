@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 from service.api.problems import Problem
 from service.code import MAX_LENGTH, MIN_LENGTH
@@ -77,29 +79,31 @@ class CreateBody(Body):
     ] = {}
     metadata: Annotated[dict[Text, Annotated[str, Field(max_length=128)]], Field(max_length=10, default_factory=dict)]
 
-    @model_validator(mode="after")
-    def _one_order(self) -> CreateBody:
-        if self.channel is not None and self.cascade is not None:
+    @field_validator("cascade")
+    @classmethod
+    def _one_order(cls, cascade: list[Channel] | None, info: ValidationInfo) -> list[Channel] | None:
+        if cascade is not None and info.data.get("channel") is not None:
             raise ValueError("give `channel` or `cascade`, not both")
-        if self.cascade is not None and len(set(self.cascade)) < len(self.cascade):
-            raise ValueError("`cascade` names a channel twice")
-        return self
+        if cascade is not None and len(set(cascade)) < len(cascade):
+            raise ValueError("a channel is named twice")
+        return cascade
 
 
 class CheckBody(Body):
     """`POST /verifications/check`."""
 
     id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    to: To | None = None
+    to: To | None = Field(default=None, validate_default=True)
     country: Country | None = None
     code: Code
     transaction: TransactionBody | None = None
 
-    @model_validator(mode="after")
-    def _one_name(self) -> CheckBody:
-        if (self.id is None) == (self.to is None):
+    @field_validator("to")
+    @classmethod
+    def _one_name(cls, to: str | None, info: ValidationInfo) -> str | None:
+        if "id" in info.data and (info.data["id"] is None) == (to is None):
             raise ValueError("give `id` or `to`, one of them")
-        return self
+        return to
 
 
 class ResendBody(Body):
@@ -120,17 +124,24 @@ class FeedbackBody(Body):
 
 B = TypeVar("B", bound=Body)
 
+Error = dict[str, str]
+"""What is wrong in a request: its `path` and a `message`."""
 
-def read(model: type[B], raw: bytes) -> B:
-    """Read a body; an empty one is read as `{}`. Raises Problem with every error that it has."""
+
+def read(model: type[B], raw: bytes, also: Sequence[Error] = ()) -> B:
+    """Read a body; an empty one is read as `{}`. Raises Problem with all its errors, and those known already."""
+    errors = list(also)
     try:
-        return model.model_validate_json(raw or b"{}")
+        body = model.model_validate_json(raw or b"{}")
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-    if any(one["type"] == "json_invalid" for one in found):
-        raise Problem("invalid_json", "write a JSON object in UTF-8")
-    errors = [{"path": _path(one["loc"]), "message": _message(one["type"], one["msg"])} for one in found]
-    raise Problem("invalid_request", "; ".join(f"{e['path']}: {e['message']}" for e in errors), {"errors": errors})
+        if any(one["type"] == "json_invalid" for one in found):
+            raise Problem("invalid_json", "write a JSON object in UTF-8") from None
+        errors += [{"path": _path(one["loc"]), "message": _message(one)} for one in found]
+    if errors:
+        detail = "; ".join(f"{error['path']}: {error['message']}" for error in errors)
+        raise Problem("invalid_request", detail, {"errors": errors})
+    return body
 
 
 def _path(places: tuple[int | str, ...]) -> str:
@@ -138,9 +149,23 @@ def _path(places: tuple[int | str, ...]) -> str:
     return ".".join(str(place)[:64] for place in places if place != "[key]") or "body"
 
 
-def _message(kind: str, text: str) -> str:
-    if kind == "extra_forbidden":
-        return "unknown field"
-    if kind == "missing":
-        return "needed"
-    return text.removeprefix("Value error, ")
+def _message(error: ErrorDetails) -> str:
+    match error["type"]:
+        case "extra_forbidden":
+            return "unknown field"
+        case "missing":
+            return "needed"
+        case "string_pattern_mismatch":
+            return f"write {_SHAPES[str(error['loc'][0])]}"
+    return error["msg"].removeprefix("Value error, ")
+
+
+_SHAPES = {
+    "country": "an ISO 3166-1 alpha-2 code in capitals, for example GB",
+    "locale": "a BCP 47 tag, for example pt-BR",
+    "purpose": "small letters, digits, - and _, a letter first, at most 32",
+    "code": f"{MIN_LENGTH} to {MAX_LENGTH} digits",
+    "app_hash": "the 11 characters of the app's hash",
+    "webotp_domain": "a host name, for example shop.example.com",
+    "limit_keys": "names of small letters, digits and _, a letter first, at most 32",
+}

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import log
 from service.api.problems import Problem, unavailable
-from service.errors import Unavailable
+from service.errors import Unavailable, Unreadable
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 16 * 1024
 SECONDS = 1.9
 """How long an answer may take: a caller hears within two seconds that Redis is away."""
+
+BODY_SECONDS = 10.0
+"""How long a body may take to arrive."""
 
 _SENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -87,6 +90,9 @@ class Listener:
             return _told(unavailable())
         except ClientDisconnect:
             raise
+        except Unreadable as error:
+            logger.error("a sealed value cannot be read", extra={"fields": {"error": str(error)}})
+            return _told(Problem("internal_error", "this verification cannot be read here: the log says why"))
         except Exception:  # whatever broke, the caller gets a problem and the log the place
             logger.exception("a request failed")
             return _told(Problem("internal_error", "this is a defect of verifyd: the log has the request id"))
@@ -119,10 +125,15 @@ async def _body(request: Request) -> bytes:
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise _too_large()
     raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY:
-            raise _too_large()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                raw += chunk
+                if len(raw) > MAX_BODY:
+                    raise _too_large()
+    except TimeoutError:
+        detail = f"send the whole body within {BODY_SECONDS:g} seconds"
+        raise Problem("request_timeout", detail, headers={"connection": "close"}) from None
     return raw
 
 

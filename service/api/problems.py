@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from service.verification import Refusal
+from service.requests import Refusal
 
 CODES: Mapping[str, tuple[int, str]] = {
     "invalid_json": (400, "The body is not JSON"),
@@ -20,6 +20,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "forbidden": (403, "Not allowed for this application"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
+    "request_timeout": (408, "The body did not arrive in time"),
     "idempotency_conflict": (409, "The idempotency key was used with another body"),
     "not_pending": (409, "The verification has ended"),
     "body_too_large": (413, "The body is too large"),

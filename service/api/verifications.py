@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -16,19 +15,22 @@ from service.api.auth import Gate
 from service.api.problems import Problem, refused
 from service.application import Application
 from service.errors import InvalidNumber
+from service.idempotency import Idempotency
 from service.phone import Number
 from service.record import Verification, rfc3339
-from service.texts import Texts
-from service.verification import Check, Idempotency, Refusal, Start, Started, Transaction, Verifications
+from service.requests import Check, Refusal, Start, Started, Transaction
+from service.verification import Verifications
+
+MAX_KEY = 255
+"""Characters of an idempotency key."""
 
 
 class VerificationsApi:
-    """The endpoints of verifications. `texts` are by the name of the application."""
+    """The endpoints of verifications."""
 
-    def __init__(self, verifications: Verifications, gate: Gate, texts: Mapping[str, Texts]) -> None:
+    def __init__(self, verifications: Verifications, gate: Gate) -> None:
         self._verifications = verifications
         self._gate = gate
-        self._texts = texts
 
     def routes(self) -> list[Route]:
         """The routes of these endpoints."""
@@ -44,16 +46,14 @@ class VerificationsApi:
     async def create(self, request: Request) -> Response:
         """`POST /verifications`."""
         application = self._gate.admit(request, "verify")
-        wanted = bodies.read(bodies.CreateBody, request.state.body)
-        number = _number(application, wanted.to, wanted.country)
-        texts = self._texts[application.name]
+        wanted = bodies.read(bodies.CreateBody, request.state.body, _key_errors(request))
         outcome = await self._verifications.start(
             application,
             Start(
-                number=number,
+                number=_number(application, wanted.to, wanted.country),
                 channel=wanted.channel,
                 cascade=wanted.cascade,
-                locale=texts.locale(wanted.locale, number.country, application.locale),
+                locale=wanted.locale,
                 purpose=wanted.purpose,
                 code=wanted.code,
                 transaction=_transaction(wanted.transaction),
@@ -75,7 +75,7 @@ class VerificationsApi:
     async def check(self, request: Request) -> Response:
         """`POST /verifications/check`."""
         application = self._gate.admit(request, "verify")
-        guess = bodies.read(bodies.CheckBody, request.state.body)
+        guess = bodies.read(bodies.CheckBody, request.state.body, _key_errors(request))
         outcome = await self._verifications.check(
             application,
             Check(
@@ -159,17 +159,20 @@ def _transaction(given: bodies.TransactionBody | None) -> Transaction | None:
     return None if given is None else Transaction(given.amount, given.payee)
 
 
+def _key_errors(request: Request) -> list[bodies.Error]:
+    """What is wrong with the request's idempotency key."""
+    key = request.headers.get("idempotency-key")
+    if key is None or (1 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+        return []
+    return [{"path": "header.Idempotency-Key", "message": f"write 1 to {MAX_KEY} printable ASCII characters"}]
+
+
 def _idempotency(request: Request, given: bodies.Body) -> Idempotency | None:
     """The request's idempotency key with its body as understood, so that the order of fields makes no difference."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
-    if not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():
-        message = "write 1 to 255 printable ASCII characters"
-        errors = [{"path": "header.Idempotency-Key", "message": message}]
-        raise Problem("invalid_request", f"Idempotency-Key: {message}", {"errors": errors})
-    meaning = orjson.dumps(given.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
-    return Idempotency(key, meaning)
+    return Idempotency(key, orjson.dumps(given.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS))
 
 
 def _started(outcome: Started | Refusal) -> Response:

@@ -1,17 +1,18 @@
 -- Settles an attempt that check_spend took. `undo` gives it back.
--- KEYS 1 the verification  2 due  3 idempotency record (optional)
--- ARGV 1 right | wrong | undo  2 fingerprint ('' for none)  3 idempotency TTL ms
+-- NEEDS clock verification life idempotency
+-- KEYS 1 the verification  2 due  3... idempotency records
+-- ALSO the number's wrong guesses
+-- ARGV 1 right | wrong | undo  2 fingerprints, one for each record  3 idempotency TTL ms
 -- Answers: right (approved by this), wrong, over (it had ended meanwhile), undone, gone, conflict.
 local now = clock()
 local v = open(KEYS[1], KEYS[2])
 if not v then return {'gone', 0} end
-local past = remembered(KEYS[3], ARGV[2])
+local past, record = remembered(3, ARGV[2])
 if past and past[1] ~= 'taken' then return past end
-if past then redis.call('DEL', KEYS[3]) end
+if past then redis.call('DEL', record) end
 local outcome = ({right = 'right', wrong = 'wrong', undo = 'undone'})[ARGV[1]]
-if outcome ~= 'wrong' then
-  local wrong = v.tag .. 'wrong:' .. v.f.number .. ':' .. v.f.app
-  if tonumber(redis.call('GET', wrong) or 0) > 0 then redis.call('DECR', wrong) end
+if outcome ~= 'wrong' and tonumber(redis.call('GET', wrong_key(v)) or 0) > 0 and not v.f.test then
+  redis.call('DECR', wrong_key(v))
 end
 if outcome == 'undone' then
   put(v, 'spent', num(v, 'spent') - 1)
@@ -27,4 +28,4 @@ end
 save(v)
 local answer = reply(outcome, now - num(v, 'created'), v)
 if outcome == 'undone' then return answer end
-return remember(KEYS[3], ARGV[2], ARGV[3], answer)
+return remember(3, ARGV[2], ARGV[3], answer)

@@ -1,19 +1,17 @@
 -- Takes one attempt before anything is compared.
--- KEYS 1 the verification, or the number's pointer  2 due  3 idempotency record (optional)
+-- NEEDS clock verification life idempotency
+-- KEYS 1 the verification, or the number's pointer  2 due  3... idempotency records
+-- ALSO the verification that the pointer names, the number's wrong guesses
 -- ARGV 1 application  2 wrong guesses per number and day  3 ms after which an unsettled attempt counts as wrong
---      4 fingerprint ('' for none)  5 idempotency TTL ms
+--      4 fingerprints, one for each record  5 idempotency TTL ms
 -- Answers: spent (id and stored code), over, locked (the number is the ms until guesses are taken again),
 -- gone, conflict, or the first answer of check_settle again.
+local DAY = 24 * 3600 * 1000
 local now = clock()
-local past = remembered(KEYS[3], ARGV[4])
+local past = remembered(3, ARGV[4])
 if past and past[1] ~= 'taken' then return past end
-local key = KEYS[1]
-if not string.find(key, '}:ver_', 1, true) then
-  local id = redis.call('GET', key)
-  if not id then return {'gone', 0} end
-  key = string.match(key, '^{.-}:') .. id
-end
-local v = open(key, KEYS[2])
+local named = string.find(KEYS[1], '}:ver_', 1, true)
+local v = (named and open or latest)(KEYS[1], KEYS[2])
 if not v or v.f.app ~= ARGV[1] then return {'gone', 0} end
 lapse(v, now)
 if alive(v) and num(v, 'spent') >= num(v, 'checks') and now > num(v, 'spending') + ARGV[3] then
@@ -25,13 +23,13 @@ if not alive(v) or num(v, 'spent') >= num(v, 'checks') then
   save(v)
   return reply('over', 0, v)
 end
-local wrong = v.tag .. 'wrong:' .. v.f.number .. ':' .. v.f.app
-if tonumber(redis.call('GET', wrong) or 0) >= tonumber(ARGV[2]) then
+local wrong = wrong_key(v)
+if tonumber(redis.call('GET', wrong) or 0) >= tonumber(ARGV[2]) and not v.f.test then
   return reply('locked', redis.call('PTTL', wrong), v)
 end
-if redis.call('INCR', wrong) == 1 then redis.call('PEXPIRE', wrong, 86400000) end
+if not v.f.test and redis.call('INCR', wrong) == 1 then redis.call('PEXPIRE', wrong, DAY) end
 put(v, 'spent', num(v, 'spent') + 1)
 put(v, 'spending', now)
 save(v)
-remember(KEYS[3], ARGV[4], ARGV[5], {'taken', 0})
+remember(3, ARGV[4], ARGV[5], {'taken', 0})
 return {'spent', 0, 'id', v.id, 'code', v.f.code}

@@ -1,4 +1,5 @@
 -- Runs a verification's job: expires it, sends what is queued, or moves on from a step that stayed silent.
+-- NEEDS clock verification life cascade
 -- KEYS 1 the verification  2 due
 -- ARGV 1 lease ms  2 the verification's id
 -- Answers: deliver (what the message needs; the number is the delivery), idle (the number is the ms until it is

@@ -1,4 +1,5 @@
 -- Takes a provider's receipt for a delivery: forward only, and one advance whatever comes how often.
+-- NEEDS clock verification life cascade
 -- KEYS 1 the verification  2 due
 -- ARGV 1 delivery number  2 provider  3 status  4 reason ('' for none)  5 pointless channels  6 lease ms
 --      7 message id ('' for none)

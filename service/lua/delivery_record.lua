@@ -1,7 +1,8 @@
 -- Records what a provider answered to a send, and what follows.
+-- NEEDS clock verification life cascade
 -- KEYS 1 the verification  2 due
 -- ARGV 1 delivery number  2 provider  3 accepted | rejected  4 reason ('' for none)  5 message id ('' for none)
---      6 what follows a rejection: retry | switch | advance  7 its delay ms  8 pointless channels  9 lease ms
+--      6 what follows: wait (accepted) | retry | switch | advance  7 its delay ms  8 pointless channels  9 lease ms
 -- Answers: next (another delivery is to be sent now), idle (the number is the ms until it is due next), gone.
 local now, n = clock(), ARGV[1]
 local v = open(KEYS[1], KEYS[2])

@@ -1,4 +1,5 @@
 -- Leases the verifications of a shard whose time has come.
+-- NEEDS clock
 -- KEYS 1 due
 -- ARGV 1 lease ms  2 how many at most
 -- Answers: how many were due, the ms until the next is due after these (-1 for none), the time (ms), then for each its

@@ -1,5 +1,7 @@
 -- Ends a verification. Rates of one per period are spacing: they end with it, so that another can start at once.
+-- NEEDS clock verification life rates
 -- KEYS 1 the verification  2 due
+-- ALSO the number's rates
 -- ARGV 1 application  2 the rates that are spacing
 -- Answers: canceled, over, gone.
 local now = clock()
@@ -11,5 +13,5 @@ if lapse(v, now) or not alive(v) then
 end
 finish(v, now, 'canceled')
 save(v)
-for rate in string.gmatch(ARGV[2], '%S+') do redis.call('HDEL', v.tag .. 'rates:' .. v.f.number, rate) end
+for rate in string.gmatch(ARGV[2], '%S+') do redis.call('HDEL', rates_key(v.tag, v.f.number), rate) end
 return reply('canceled', 0, v)

@@ -1,4 +1,5 @@
 -- What the caller learned of a code. It ends a verification only where the code was the caller's own to check.
+-- NEEDS clock verification life
 -- KEYS 1 the verification  2 due
 -- ARGV 1 application  2 converted | unconverted
 -- Answers: noted (new), known (said before), gone. The number is the ms since the verification started.

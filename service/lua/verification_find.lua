@@ -1,8 +1,12 @@
--- The verification that is alive for a number: asked under the older keys of the ring, so that a rotation loses none.
--- KEYS 1 the number's pointer  2 due
--- ARGV 1 binding: own code and transaction, '' for neither
--- Answers: found (with the id as the field `id`), gone.
-local id = redis.call('GET', KEYS[1])
-local v = id and open(string.match(KEYS[1], '^{.-}:') .. id, KEYS[2])
+-- What a create finds under an older key of the ring, so that a rotation loses nothing: the first answer to the same
+-- request, or the verification that is alive for the number.
+-- NEEDS clock verification life idempotency
+-- KEYS 1 the number's pointer  2 due  3... idempotency records
+-- ALSO the verification that the pointer names
+-- ARGV 1 binding: own code and transaction, '' for neither  2 fingerprints, one for each record
+-- Answers: found, gone, conflict, or the first answer of verification_start again.
+local past = remembered(3, ARGV[2])
+if past then return past end
+local v = latest(KEYS[1], KEYS[2])
 if not v or not alive(v) or clock() >= num(v, 'expires') or (v.f.bind or '') ~= ARGV[1] then return {'gone', 0} end
-return {'found', 0, 'id', id}
+return {'found', 0, 'id', v.id}

@@ -1,4 +1,5 @@
 -- A verification as it stands, with its timeline.
+-- NEEDS clock verification life
 -- KEYS 1 the verification  2 due
 -- ARGV 1 application
 -- Answers: found, gone.

@@ -1,21 +1,22 @@
 -- Starts a verification, or joins the one that is still alive for this number and application (a resend).
--- KEYS 1 the new verification  2 the number's pointer  3 the number's rates  4 due  5 idempotency record (optional)
--- ARGV 1 application  2 lease ms  3 resend pauses ms  4 rates  5 TTL ms  6 channel asked for ('' for none)
---      7 fingerprint ('' for none)  8 idempotency TTL ms  9 not after (Redis ms, 0 for never)
+-- NEEDS clock verification life cascade rates idempotency again
+-- KEYS 1 the new verification  2 the number's pointer  3 the number's rates  4 due  5... idempotency records
+-- ALSO the verification that the pointer names
+-- ARGV 1 application  2 lease ms  3 resend pauses ms  4 rates  5 TTL ms  6 plan for a join ('' to keep it)
+--      7 fingerprints, one for each record  8 idempotency TTL ms  9 not after (Redis ms, 0 for never)
 --      10 binding: own code and transaction, '' for neither  11... the new verification's fields and values
--- Answers: started, joined, wait, exhausted, channel, test, limited <rate>, conflict, late.
+-- Answers: started, joined, wait, exhausted, test, limited <rate>, conflict, late.
 local now, lease = clock(), tonumber(ARGV[2])
 if late(now, ARGV[9]) then return {'late', 0} end
-local past = remembered(KEYS[5], ARGV[7])
+local past = remembered(5, ARGV[7])
 if past then return past end
-local id = redis.call('GET', KEYS[2])
-local v = id and open(string.match(KEYS[1], '^{.-}:') .. id, KEYS[4])
+local v = latest(KEYS[2], KEYS[4])
 if v and v.key == KEYS[1] then return reply('started', 0, v) end
 if v and lapse(v, now) then save(v) end
 if v and alive(v) and (v.f.bind or '') == ARGV[10] then
-  local answer = again(v, now, ARGV[6], ARGV[3], ARGV[4], lease)
+  local answer = again(v, now, '', ARGV[6], ARGV[3], ARGV[4], lease)
   if answer[1] ~= 'joined' then return answer end
-  return remember(KEYS[5], ARGV[7], ARGV[8], answer)
+  return remember(5, ARGV[7], ARGV[8], answer)
 end
 local rate, wait = take(KEYS[3], now, ARGV[4])
 if rate then return {'limited ' .. rate, wait} end
@@ -24,7 +25,7 @@ if v and alive(v) then
   finish(v, now, 'canceled', 'replaced')
   save(v)
 end
-v = {key = KEYS[1], due = KEYS[4], id = string.match(KEYS[1], '}:(.*)$'), f = {}, w = {}}
+v = blank(KEYS[1], KEYS[4])
 for i = 11, #ARGV, 2 do put(v, ARGV[i], ARGV[i + 1]) end
 put(v, 'app', ARGV[1])
 if ARGV[10] ~= '' then put(v, 'bind', ARGV[10]) end
@@ -43,4 +44,5 @@ end
 save(v)
 redis.call('PEXPIRE', v.key, 2 * ARGV[5])
 redis.call('SET', KEYS[2], v.id, 'PX', 2 * ARGV[5])
-return remember(KEYS[5], ARGV[7], ARGV[8], reply('started', 0, v))
+redis.call('PEXPIRE', v.due, DUE_TTL)
+return remember(5, ARGV[7], ARGV[8], reply('started', 0, v))

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from string import Formatter
 
+from service.errors import TextError
+
 _CHANNELS = ("sms", "voice", "whatsapp")
 _ANYWHERE = frozenset({"brand", "code", "minutes"})
 _TRANSACTION = frozenset({"amount", "payee"})
@@ -113,14 +115,6 @@ _MAX_SUBTAGS = 8
 
 # What could start a line, or show the characters after it in another order (Unicode bidirectional controls, UAX #9).
 _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
-
-
-class TextError(ValueError):
-    """Some of the operator's texts cannot be used; `problems` has the path (`en.login.sms`) and the fault of each."""
-
-    def __init__(self, problems: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{path}: {message}" for path, message in problems))
-        self.problems = problems
 
 
 class Texts:

@@ -1,0 +1,104 @@
+"""What no table can know alone: the rules between the tables of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from service import phone
+from service.config.faults import Fault, join, meant, named_plainly
+from service.config.tables import Settings, Steps
+from service.errors import TextError
+from service.provider import Provider
+from service.texts import Texts
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What could be read of a file, right or not; `tables` are those of `[providers]` as they are written."""
+
+    settings: Settings
+    providers: Mapping[str, Provider]
+    tables: Mapping[str, object]
+
+
+Rule = Callable[[Draft], Iterator[Fault]]
+
+
+def _names(draft: Draft) -> Iterator[Fault]:
+    for name in draft.settings.applications:
+        if not named_plainly(name):
+            yield join("applications", name), "name an application in small letters, digits, - and _, at most 32"
+
+
+def _cascades(draft: Draft) -> Iterator[Fault]:
+    for name, application in draft.settings.applications.items():
+        path = join("applications", name)
+        yield from _steps(draft, f"{path}.cascade", application.cascade)
+        for prefix, steps in application.cascade_by_prefix.items():
+            yield from _steps(draft, join(f"{path}.cascade_by_prefix", prefix), steps)
+
+
+def _steps(draft: Draft, path: str, steps: Steps) -> Iterator[Fault]:
+    channels = [step.channel for step in steps]
+    for index, step in enumerate(steps):
+        if step.channel in channels[:index]:
+            yield f"{path}[{index}]", f"{step.channel} has a step already: list all its providers there"
+        for name in step.providers:
+            if name not in draft.tables:
+                yield f"{path}[{index}].providers", f"no provider {name!r}{meant(name, draft.tables)}"
+            elif name in draft.providers and step.channel not in draft.providers[name].channels:
+                have = ", ".join(sorted(draft.providers[name].channels))
+                yield f"{path}[{index}].providers", f"{name} does not carry {step.channel}; it carries {have}"
+
+
+def _ring(draft: Draft) -> Iterator[Fault]:
+    ring = draft.settings.secrets.ring
+    if not ring and not draft.settings.embedded:
+        yield "secrets.keys", "needed with a Redis: `verifyd keys` makes one"
+    if len(set(ring)) != len(ring):
+        yield "secrets.keys", "the same key is there twice"
+
+
+def _reachable(draft: Draft) -> Iterator[Fault]:
+    reporting = [
+        name for name, table in draft.tables.items() if isinstance(table, dict) and table.get("kind") != "console"
+    ]
+    if reporting and draft.settings.server.public_url is None:
+        yield "server.public_url", f"needed: {', '.join(reporting)} must know where to send receipts"
+
+
+def _api_keys(draft: Draft) -> Iterator[Fault]:
+    owners: dict[str, str] = {}
+    for name, application in draft.settings.applications.items():
+        for index, key in enumerate(application.api_keys):
+            path = f"{join('applications', name)}.api_keys[{index}]"
+            if key.hash in owners:
+                yield path, f"this key is already that of {owners[key.hash]}"
+            owners[key.hash] = name
+
+
+def _texts(draft: Draft) -> Iterator[Fault]:
+    for name, application in draft.settings.applications.items():
+        path = join("applications", name)
+        try:
+            texts = Texts(application.texts)
+        except TextError as error:
+            for place, message in error.problems:
+                yield f"{path}.texts.{place}", message
+        else:
+            if application.locale not in texts.locales:
+                yield f"{path}.locale", f"no texts in this language{meant(application.locale, texts.locales)}"
+
+
+def _types(draft: Draft) -> Iterator[Fault]:
+    there = ", ".join(sorted(phone.REFUSABLE))
+    for name, application in draft.settings.applications.items():
+        path = f"{join('applications', name)}.allow_types"
+        for kind in application.allow_types:
+            if kind not in phone.REFUSABLE:
+                yield path, f"{kind!r} cannot be allowed{meant(kind, phone.REFUSABLE)}; there are {there}"
+
+
+RULES: tuple[Rule, ...] = (_names, _cascades, _ring, _reachable, _api_keys, _texts, _types)
+"""All of them; each yields what breaks it."""

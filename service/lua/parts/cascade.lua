@@ -1,0 +1,80 @@
+-- Deliveries and steps.
+local RANK = {queued = 0, sending = 1, accepted = 2, sent = 3, unknown = 4, rejected = 5, failed = 5, delivered = 6, read = 7}
+
+-- A delivery is kept as eight words: step channel provider status reason queued sent delivered (times since `created`).
+local function delivery(v, n)
+  local packed = v.f['d' .. n]
+  if not packed then return nil end
+  local d = {}
+  d.step, d.channel, d.provider, d.status, d.reason, d.queued, d.sent, d.delivered =
+    string.match(packed, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  return d
+end
+
+local function keep(v, n, d)
+  put(v, 'd' .. n, table.concat({d.step, d.channel, d.provider, d.status, d.reason, d.queued, d.sent, d.delivered}, ' '))
+end
+
+-- Moves a delivery forward and says whether it did; anything that is not ahead of where it is changes nothing.
+local function progress(v, now, n, d, status, reason)
+  if RANK[status] <= RANK[d.status] then return false end
+  local since = int(now - num(v, 'created'))
+  d.status, d.reason = status, reason or '-'
+  if d.sent == '-' and status ~= 'rejected' then d.sent = since end
+  if status == 'delivered' or (status == 'read' and d.delivered == '-') then d.delivered = since end
+  keep(v, n, d)
+  note(v, now, 'delivery.' .. status, n, reason)
+  return true
+end
+
+-- Opens the next delivery, on step `step` (from 0). The caller holds the lease on its job.
+local function queue(v, now, step, cause, lease)
+  local n, at, channel, wait = num(v, 'n') + 1, 0, nil, nil
+  for c, w in string.gmatch(v.f.plan, '(%S+):(%d+)') do
+    if at == step then channel, wait = c, tonumber(w) end
+    at = at + 1
+  end
+  if v.f.step ~= int(step) or cause == 'resend' then
+    put(v, 'step', step)
+    put(v, 'try', 0)
+    put(v, 'wait', wait)
+    put(v, 'until', now + wait)
+  end
+  put(v, 'n', n)
+  put(v, 'status', 'pending')
+  keep(v, n, {step = step, channel = channel, provider = '-', status = 'queued', reason = '-',
+    queued = int(now - num(v, 'created')), sent = '-', delivered = '-'})
+  note(v, now, 'delivery.queued', n, cause)
+  wake(v, now + lease)
+end
+
+-- Nothing more is to be done before the verification ends; the sealed code stays only while a resend could need it.
+local function rest(v, now)
+  if num(v, 'sent') >= num(v, 'sends') then erase(v) end
+  local refused = true
+  for n = 0, num(v, 'n') do
+    local status = delivery(v, n).status
+    if status ~= 'rejected' and status ~= 'failed' then refused = false end
+  end
+  if refused and v.f.status == 'pending' then
+    put(v, 'status', 'undeliverable')
+    note(v, now, 'verification.undeliverable')
+    v.f.noticed = 'undeliverable'
+  end
+  wake(v, num(v, 'expires'))
+end
+
+-- Leaves the current step: opens the next one whose channel is not pointless and returns true, or rests.
+local function advance(v, now, cause, pointless, lease)
+  local at = 0
+  for channel in string.gmatch(v.f.plan, '(%S+):%d+') do
+    if at > num(v, 'step') and not string.find(pointless, channel, 1, true) then
+      v.f.advanced = delivery(v, v.f.n).channel .. ' ' .. channel .. ' ' .. cause
+      queue(v, now, at, cause, lease)
+      return true
+    end
+    at = at + 1
+  end
+  rest(v, now)
+  return false
+end
