@@ -24,6 +24,7 @@ from service import phone
 from service.api.auth import ApiKey, Gate
 from service.api.listener import Listener
 from service.api.ops import OpsApi
+from service.api.protocol import BoundedProtocol
 from service.api.receipts import ReceiptsApi
 from service.api.verifications import VerificationsApi
 from service.application import Application
@@ -74,7 +75,13 @@ class Service:
         )
         self.schedule = Schedule(self.store, self.metrics, shards=shards, run=self.deliveries.run)
         self.verifications = Verifications(
-            self.store, ring, self._hasher, self.metrics, shards=shards, nudge=self.schedule.nudge
+            self.store,
+            ring,
+            self._hasher,
+            self.metrics,
+            shards=shards,
+            nudge=self.schedule.nudge,
+            approved=self.deliveries.approved,
         )
         api = VerificationsApi(self.verifications, Gate(_api_keys(config, applications)))
         receipts = ReceiptsApi(self.deliveries, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
@@ -105,9 +112,14 @@ class Service:
         except Unavailable:
             logger.warning("Redis is away: starting without it, ready when it is back")
 
-    async def stop(self) -> None:
-        """Finish what is under way and let everything go."""
-        await self.schedule.stop()
+    async def stop(self, seconds: float = 10.0) -> None:
+        """Finish what is under way, for so long at most, and let everything go."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.schedule.stop()
+        except TimeoutError:
+            logger.warning("deliveries are left to their leases: they took longer than the grace period")
+        await self.deliveries.stop()
         await self._door.close()
         await self.store.close()
         self._hasher.close()
@@ -136,16 +148,14 @@ async def serve(config: Config) -> None:
     logger.info("serving", extra={"fields": {"api": server.api, "receipts": server.receipts, "ops": server.ops}})
     await stopping.wait()
     logger.info("stopping")
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(server.grace):
-            # Probes and metrics are answered until the end, unless they share an address with what must stop first.
-            first = [
-                address for address in running if address != server.ops or server.ops in {server.api, server.receipts}
-            ]
-            for address in first:
-                servers[address].should_exit = True
-            await asyncio.gather(*[running[address] for address in first])
-            await service.stop()
+    # Half of the grace is for requests (uvicorn keeps that time), half for deliveries. Probes and metrics are answered
+    # until the end, unless they share an address with what must stop first.
+    shared = server.ops in {server.api, server.receipts}
+    first = [address for address in running if shared or address != server.ops]
+    for address in first:
+        servers[address].should_exit = True
+    await asyncio.gather(*[running[address] for address in first])
+    await service.stop(server.grace / 2)
     for one in servers.values():
         one.should_exit = True
     await asyncio.gather(*running.values())
@@ -189,7 +199,7 @@ class _Server(uvicorn.Server):
 def _uvicorn(listener: Listener, grace: int) -> uvicorn.Config:
     return uvicorn.Config(
         listener,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -197,7 +207,7 @@ def _uvicorn(listener: Listener, grace: int) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=grace,
+        timeout_graceful_shutdown=max(1, grace // 2),
     )
 
 

@@ -6,10 +6,12 @@ may be run twice: a delivery that a dead worker left in `sending` is sent again 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
 
 import orjson
 
@@ -17,15 +19,42 @@ from service import ids
 from service.answer import Answer, Fields
 from service.application import Application
 from service.cascade import Move, Next, after_rejection, pointless, provider_for
-from service.errors import Forged, Malformed
+from service.errors import ConfigError, Forged, Malformed
 from service.metrics import Metrics
-from service.provider import REASONS, Accepted, Channel, Door, Message, Provider, Receipt, Rejected, Status, Webhook
+from service.provider import (
+    REASONS,
+    Accepted,
+    Channel,
+    Door,
+    Message,
+    Provider,
+    Receipt,
+    Rejected,
+    ShakesHands,
+    Status,
+    Subscribes,
+    TakesFeedback,
+    Webhook,
+)
 from service.record import bound, moment
 from service.schedule import LEASE_MS
 from service.sealing import KeyRing
 from service.store import Store
 
 logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 64
+"""Sends that one provider may have under way from here; what comes on top waits as if the provider had said 429."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A delivery that a token names, and where it is."""
+
+    delivery: str
+    verification: str
+    n: int
+    tag: str
 
 
 class Deliveries:
@@ -49,6 +78,8 @@ class Deliveries:
         self._applications = applications
         self._providers = providers
         self._receipts_url = receipts_url
+        self._under_way: Counter[str] = Counter()
+        self._telling: set[asyncio.Task[bool]] = set()
 
     async def run(self, verification: str) -> float | None:
         """Do what is due for a verification; the seconds until it is due again, None when nothing is left."""
@@ -71,13 +102,16 @@ class Deliveries:
         channel = Channel(fields.channel(n))
         number, code = self._secret(fields)
         application = self._applications.get(fields.text("app"))
-        names = application.cascade_for(number).providers(channel) if application else ()
+        names = application.cascade_for(number).providers(channel) if application is not None else ()
         attempt = fields.number("try") - 1
         name = provider_for(names, attempt) if names else "-"
+        if application is None:
+            # This replica is older or newer than the one that began: one that knows the application will come by.
+            raise ConfigError([(f"applications.{fields.text('app')}", "not configured here")])
         outcome: Accepted | Rejected = Rejected("route")  # when the configuration no longer has the way
-        if application is not None and names:
+        if names:
             message = self._message(application, f"{verification}.{n}", channel, name, number, code, fields)
-            outcome = await self._door.send(self._providers[name], message, datetime.now(UTC))
+            outcome = await self._send(name, message)
         match outcome:
             case Accepted(message_id):
                 status, reason, move = Status.ACCEPTED, "", Move(Next.WAIT)
@@ -93,13 +127,27 @@ class Deliveries:
                 name,
                 status,
                 reason,
-                message_id[:128],
+                self._ring.writer.fingerprint(b"message", message_id.encode()) if message_id else "",
+                message_id[:128] if isinstance(self._providers.get(name), TakesFeedback) else "",
                 move.next,
                 round(move.delay * 1000),
                 " ".join(sorted(move.pointless)),
                 LEASE_MS,
             ],
         )
+
+    async def _send(self, name: str, message: Message) -> Accepted | Rejected:
+        if self._under_way[name] >= MOST_AT_ONCE:
+            return Rejected("rate_limited")
+        self._under_way[name] += 1
+        try:
+            return await self._door.send(self._providers[name], message, self._store.now())
+        except Exception:  # a defect is a rejection: without a record the message would go out again and again
+            fields = {"verification": message.delivery.partition(".")[0], "provider": name}
+            logger.exception("a provider's adapter failed", extra={"fields": fields})
+            return Rejected("unknown")
+        finally:
+            self._under_way[name] -= 1
 
     def _secret(self, fields: Fields) -> tuple[str, str]:
         """The number and the code."""
@@ -144,43 +192,88 @@ class Deliveries:
             receipt_url=f"{self._receipts_url}/receipts/{provider}/{token}",
         )
 
+    def approved(self, fields: Fields) -> None:
+        """Tell the providers that want to know of it that a code of theirs was used; nothing waits for it."""
+        for n in range(fields.number("n") + 1):
+            message_id, name = fields.text(f"f{n}"), fields.text(f"d{n}").split(" ")[2]
+            provider: object = self._providers.get(name)
+            if message_id and isinstance(provider, TakesFeedback) and len(self._telling) < MOST_AT_ONCE:
+                channel = Channel(fields.channel(n))
+                request = provider.feedback(message_id, channel, converted=True, now=self._store.now())
+                if request is not None:
+                    task = asyncio.get_running_loop().create_task(self._door.tell(request))
+                    self._telling.add(task)
+                    task.add_done_callback(self._telling.discard)
+
+    async def stop(self) -> None:
+        """Let what is being told be told, for as long as the door allows."""
+        await asyncio.gather(*self._telling)
+
     def knows(self, provider: str) -> bool:
         """Whether a provider of this name is configured."""
         return provider in self._providers
 
-    async def receive(self, provider: str, token: str, webhook: Webhook) -> list[str]:
-        """Take the receipts in a webhook that came for the delivery of `token`.
+    def handshake(self, provider: str, token: str | None, webhook: Webhook) -> bytes | None:
+        """What a provider that asks something at this address is answered, if it does; raises Forged, Malformed."""
+        adapter = self._adapter(provider)
+        self._admit(provider, token)
+        return adapter.handshake(webhook) if isinstance(adapter, ShakesHands) else None
+
+    async def receive(self, provider: str, token: str | None, webhook: Webhook) -> list[str]:
+        """Take the receipts in a webhook that came for the delivery of `token`, or for those that its body names.
 
         Returns the verifications that have work to do now, each leased to this process. Raises Forged, Malformed,
         Unavailable.
         """
-        adapter = self._providers.get(provider)
-        if adapter is None:
-            raise Forged("no such provider is configured")
+        adapter = self._adapter(provider)
+        named = self._admit(provider, token)
+        if isinstance(adapter, Subscribes) and (asked := adapter.confirmation(webhook, self._store.now())) is not None:
+            confirmed = await self._door.tell(asked)
+            logger.info("subscription", extra={"fields": {"provider": provider, "confirmed": confirmed}})
+            return []
+        due = []
+        for receipt in adapter.receipts(webhook, self._store.now()):
+            if named is not None and receipt.delivery not in {None, named.delivery, token}:
+                raise Malformed("the receipt is about another delivery")
+            # An address for a whole account hears of messages that are none of ours: they are passed over.
+            one = named or self._named(receipt.delivery or "", provider)
+            if one is None:
+                continue
+            answer = await self._take(one, provider, receipt)
+            if answer.outcome == "next":
+                due.append(one.verification)
+        return due
+
+    def _adapter(self, provider: str) -> Provider:
+        try:
+            return self._providers[provider]
+        except KeyError:
+            raise Forged("no such provider is configured") from None
+
+    def _admit(self, provider: str, token: str | None) -> _Named | None:
+        """What the token of a path names, None for a path without one; raises Forged."""
+        named = None if token is None else self._named(token, provider)
+        if token is not None and named is None:
+            raise Forged("the token in the path is not one that this service gave out")
+        return named
+
+    def _named(self, token: str, provider: str) -> _Named | None:
+        """What a token names; None unless this service gave it out for this provider."""
         delivery, _, mac = token.rpartition(".")
         verification, _, n = delivery.partition(".")
         tag = ids.tag_of(verification)
-        if tag is None or not n.isdecimal() or not self._ring.vouches(mac, delivery, provider):
-            raise Forged("the token in the path is not one that this service gave out")
-        receipts = adapter.receipts(webhook, datetime.now(UTC))
-        due = []
-        for receipt in receipts:
-            if receipt.delivery not in {None, delivery}:
-                raise Malformed("the receipt is about another delivery")
-            answer = await self._take(tag, verification, int(n), provider, receipt)
-            if answer.outcome == "foreign":
-                raise Malformed("this delivery is another message, or went through another provider")
-            if answer.outcome == "next":
-                due.append(verification)
-        return due
+        if tag is None or not (n.isascii() and n.isdecimal()) or not self._ring.vouches(mac, delivery, provider):
+            return None
+        return _Named(delivery, verification, int(n), tag)
 
-    async def _take(self, tag: str, verification: str, n: int, provider: str, receipt: Receipt) -> Answer:
+    async def _take(self, named: _Named, provider: str, receipt: Receipt) -> Answer:
+        tag, verification, n = named.tag, named.verification, named.n
         reason = "" if receipt.reason is None else receipt.reason if receipt.reason in REASONS else "unknown"
         useless = pointless(reason) if receipt.status is Status.FAILED else frozenset()
         answer = await self._store.run(
             "delivery_receipt",
             [tag + verification, f"{tag}due"],
-            [n, provider, receipt.status, reason, " ".join(sorted(useless)), LEASE_MS, receipt.message_id[:128]],
+            [n, provider, receipt.status, reason, " ".join(sorted(useless)), LEASE_MS, self._marks(receipt.message_id)],
         )
         self._count(answer)
         if answer.outcome in {"moved", "next"}:
@@ -188,6 +281,11 @@ class Deliveries:
             self._tell("receipt", verification, n, channel, provider, country, receipt.status, reason)
             self._metrics.receipt_seconds(provider, channel).observe(answer.number / 1000)
         return answer
+
+    def _marks(self, message_id: str) -> str:
+        """What a message id may have been recorded as: its fingerprint under each key of the ring."""
+        marks = (key.fingerprint(b"message", message_id.encode()) for key in self._ring.keys if message_id)
+        return " ".join(marks)
 
     def _tell(
         self, what: str, verification: str, n: int, channel: str, provider: str, country: str, status: str, reason: str
@@ -206,4 +304,5 @@ class Deliveries:
             provider, channel = silent.split(" ")
             self._metrics.delivery(provider, channel, fields.text("country"), Status.UNKNOWN, "silence").inc()
         if noticed := fields.text("noticed"):
-            self._metrics.verification(fields.text("app"), fields.text("country"), noticed).inc()
+            word = f"test_{noticed}" if fields.text("test") else noticed
+            self._metrics.verification(fields.text("app"), fields.text("country"), word).inc()

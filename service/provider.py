@@ -8,6 +8,7 @@ of theirs that we do not know becomes `unknown`. The door does the sending.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, Protocol, TextIO, cast, runtime_checkable
 from urllib.parse import urlencode
 
 import aiohttp
@@ -101,6 +102,11 @@ class Message:
     expires_at: datetime
     receipt_url: str = field(repr=False)
 
+    @property
+    def reference(self) -> str:
+        """The token of the receipt address, for providers that have one address for all: they hand it back."""
+        return self.receipt_url.rpartition("/")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -156,7 +162,7 @@ class Response:
     def retry_after(self) -> float | None:
         """`Retry-After` in seconds; its other form, a date, is read as none (RFC 9110, 10.2.3)."""
         header = self.headers.get("retry-after", "")
-        return float(header) if header.isascii() and header.isdigit() else None
+        return min(float(header), 86_400.0) if re.fullmatch(r"[0-9]{1,9}", header) else None
 
     def rejected(self, reason: str | None = None) -> Rejected:
         """A rejection for a reason; without one, for what the HTTP status says of it."""
@@ -203,7 +209,7 @@ class Receipt:
     reason: str | None = None
     message_id: str = ""
     delivery: str | None = None
-    """The delivery that the authenticated body itself names, where it does."""
+    """What the authenticated body itself hands back of `Message.delivery` or `Message.reference`, where it does."""
 
 
 class Provider(Protocol):
@@ -221,6 +227,30 @@ class Provider(Protocol):
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:
         """The receipts in a webhook, once it is authenticated; raises Forged or Malformed."""
+
+
+@runtime_checkable
+class ShakesHands(Protocol):
+    """A provider that asks, before it sends receipts, whether an address is ours."""
+
+    def handshake(self, webhook: Webhook) -> bytes | None:
+        """The answer; None when the webhook asks nothing. Raises Forged or Malformed."""
+
+
+@runtime_checkable
+class Subscribes(Protocol):
+    """A provider whose receipts begin to come once we have said to it that we want them."""
+
+    def confirmation(self, webhook: Webhook, now: datetime) -> Request | None:
+        """How to say it; None when the webhook does not ask. Raises Forged or Malformed."""
+
+
+@runtime_checkable
+class TakesFeedback(Protocol):
+    """A provider that wants to know whether a code was used."""
+
+    def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:
+        """How to tell it; None where it does not want to know."""
 
 
 _HTTP_REASONS = {
@@ -273,6 +303,14 @@ class Door:
             return Rejected("provider_error")
         return outcome
 
+    async def tell(self, request: Request) -> bool:
+        """Tell a provider something that nothing depends on; whether it took it."""
+        try:
+            async with asyncio.timeout(self.SECONDS):
+                return (await self._exchange(request)).accepted
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError):
+            return False
+
     async def _exchange(self, request: Request) -> Response:
         outgoing = httpx.Request(
             request.method, _parsed(request.url), headers={**_HEADERS, **request.headers}, content=request.body
@@ -305,5 +343,5 @@ def _parsed(url: str) -> httpx.URL:
 
 
 def _session() -> aiohttp.ClientSession:
-    connections = aiohttp.TCPConnector(limit=200, keepalive_timeout=30)
+    connections = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
     return aiohttp.ClientSession(connector=connections, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)

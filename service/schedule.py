@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from service import ids
 from service.errors import VerifydError
@@ -25,8 +26,10 @@ LEASE_MS = 15_000
 """Longer than a send may take with its two round trips, short enough that a death delays little."""
 SWEEP = 1.0
 STUCK = 10.0
-_CONCURRENCY = 64
+_CONCURRENCY = 256
+"""Jobs under way at once: more than one provider may have (`delivery.MOST_AT_ONCE`), so that a slow one leaves room."""
 _BACKLOG = 1_000
+"""Jobs that may wait here; those beyond are left to other replicas, or to later."""
 _LEASE_MARGIN = 12.0
 """Seconds of its lease that a job must still have when it starts: a whole send."""
 
@@ -53,8 +56,7 @@ class Schedule:
     def nudge(self, verification: str) -> None:
         """A job was leased for this process: run it as soon as there is a free hand."""
         if self._ready.qsize() >= _BACKLOG or self._stopping:
-            self._overflow.append(verification)
-            self._stir.set()
+            self._overflow.append(verification)  # the next sweep gives it back
         else:
             self._ready.put_nowait((verification, time.monotonic() + LEASE_MS / 1000 - _LEASE_MARGIN))
 
@@ -72,6 +74,7 @@ class Schedule:
             self._overflow.append(self._ready.get_nowait()[0])
         for _ in range(_CONCURRENCY):
             self._ready.put_nowait(("", 0.0))
+        await self._give_back()
         await asyncio.gather(*self._tasks)
         await self._give_back()
 
@@ -111,6 +114,10 @@ class Schedule:
 
     async def _claim_due(self) -> None:
         now = time.monotonic()
+        if self._ready.qsize() >= _BACKLOG:
+            self._soon.clear()
+            self._sweep_at = now + SWEEP
+            return
         sweep = now >= self._sweep_at
         shards = list(range(self._shards)) if sweep else [shard for shard, at in self._soon.items() if at <= now]
         if sweep:
@@ -119,26 +126,29 @@ class Schedule:
             self._soon.pop(shard, None)
         room = max(1, (_BACKLOG - self._ready.qsize()) // max(1, len(shards)))
         answers = await asyncio.gather(
-            *[self._store.rows("jobs_claim", [f"{ids.tag(shard)}due"], [LEASE_MS, room]) for shard in shards],
-            return_exceptions=True,
+            *[self._claim(f"{ids.tag(shard)}due", room) for shard in shards], return_exceptions=True
         )
-        due = 0
-        for shard, answer in zip(shards, answers, strict=True):
-            if isinstance(answer, BaseException):
-                continue  # told below, once the jobs of the other shards are in hand
-            waiting, next_due, clock, *jobs = answer
-            self._store.learn_time(f"{ids.tag(shard)}due", clock)
-            due += waiting
-            for verification, late in zip(jobs[::2], jobs[1::2], strict=True):
-                self._metrics.job_lag.observe(float(late) / 1000)
-                self.nudge(verification.decode())
-            if next_due >= 0:
-                self._expect(shard, next_due / 1000)
         if sweep:
-            self._metrics.due_jobs.set(due)
+            self._metrics.due_jobs.set(sum(answer[0] for answer in answers if isinstance(answer, list)))
+        for shard, answer in zip(shards, answers, strict=True):
+            if isinstance(answer, list):
+                self._take(shard, answer)
         for answer in answers:
             if isinstance(answer, BaseException):
-                raise answer
+                raise answer  # once the jobs of the other shards are in hand
+
+    def _take(self, shard: int, answer: list[Any]) -> None:
+        _, next_due, _, *jobs = answer
+        for verification, late in zip(jobs[::2], jobs[1::2], strict=True):
+            self._metrics.job_lag.observe(float(late) / 1000)
+            self.nudge(verification.decode())
+        if next_due >= 0:
+            self._expect(shard, next_due / 1000)
+
+    async def _claim(self, due: str, room: int) -> list[Any]:
+        answer = await self._store.rows("jobs_claim", [due], [LEASE_MS, room])
+        self._store.learn_time(due, answer[2])
+        return answer
 
     def _expect(self, shard: int, seconds: float) -> None:
         """A job of this shard is due in so many seconds: be there, unless the next sweep is earlier anyway."""

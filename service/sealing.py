@@ -61,15 +61,17 @@ class Key:
 
     def pepper(self, *parts: str) -> bytes:
         """32 bytes that bind the parts together and cannot be made without this key."""
-        return hmac.digest(self._pepper, _joined(parts), "sha256")
+        return hmac.digest(self._pepper, _joined([part.encode() for part in parts]), "sha256")
 
     def fingerprint(self, *parts: bytes) -> str:
         """22 URL-safe characters by which equal parts are known again."""
-        return _text(hmac.digest(self._fingerprint, b"\0".join(parts), "sha256")[:16])
+        return _text(hmac.digest(self._fingerprint, _joined(parts), "sha256")[:16])
 
     def token(self, delivery: str, provider: str) -> str:
         """The MAC over a delivery and the one provider that may report on it (22 URL-safe characters)."""
-        return _text(hmac.digest(self._receipt, _joined((delivery, provider)), "sha256")[:TOKEN_BYTES])
+        return _text(
+            hmac.digest(self._receipt, _joined((delivery.encode(), provider.encode())), "sha256")[:TOKEN_BYTES]
+        )
 
     def seal(self, plaintext: bytes, bound_to: bytes) -> bytes:
         """Encrypt; `bound_to` must be given again to open. The result is key id, nonce, ciphertext, tag."""
@@ -117,9 +119,9 @@ def _derive(secret: bytes, use: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"verifyd/v1/" + use).derive(secret)
 
 
-def _joined(parts: Sequence[str]) -> bytes:
+def _joined(parts: Sequence[bytes]) -> bytes:
     """The parts with their lengths, so that no two lists of parts give the same bytes."""
-    return b"".join(b"%d:%b" % (len(raw), raw) for raw in (part.encode() for part in parts))
+    return b"".join(b"%d:%b" % (len(part), part) for part in parts)
 
 
 def _text(raw: bytes) -> str:

@@ -7,11 +7,12 @@ hash):
     A verification. Small values, so that Redis keeps it in its compact form: `app` `status` `created` `expires` `ended`
     (ms of Redis' clock), `checks` (allowed) `spent` (taken) `wrong` (settled) `spending` (when last taken), `sends`
     (allowed) `sent` (used) `resend` (when the next is allowed), `plan` `step` `try` `wait` `until` (the cascade and
-    where it is), `n` (the current delivery), `d<n>` (a delivery in eight words), `m<n>` (the provider's message id),
-    `t<k>` `notes` (the timeline), `number` (the keyed hash), `bind` (a keyed hash of own code and transaction),
-    `country` `purpose` `locale`, `feedback` `own` `test`; the hashed `code`; and sealed, bound to the id: `to` (the
-    masked number), `meta` (the caller's metadata), `secret` (number and code) and `extra` (what else the text needs).
-    The last two and `code` go when the verification ends. It lives for twice its TTL.
+    where it is), `n` (the current delivery), `d<n>` (a delivery in eight words), `m<n>` (a keyed hash of the provider's
+    message id), `f<n>` (that id itself, where the provider wants to hear of approvals), `t<k>` `notes` (the timeline),
+    `number` (the keyed hash), `bind` (a keyed hash of own code and transaction), `country` `purpose` `locale`,
+    `feedback` `own` `test`; the hashed `code`; and sealed, bound to the id: `to` (the masked number), `meta` (the
+    caller's metadata), `secret` (number and code) and `extra` (what else the text needs). The last two, `code` and
+    `bind` go when the verification ends. It lives for twice its TTL.
 `{v<s>}:number:<h>:<application>` (string)
     The id of the number's latest verification. Lives as long as that.
 `{v<s>}:rates:<h>` (hash)
@@ -39,10 +40,11 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import hiredis
 from redis import exceptions
@@ -67,13 +69,15 @@ _AWAY = (
     exceptions.ClusterDownError,
     exceptions.ClusterError,
     exceptions.MasterDownError,
+    exceptions.NoPermissionError,
     exceptions.OutOfMemoryError,
     exceptions.RedisClusterException,
     exceptions.TryAgainError,
     OSError,
     TimeoutError,
 )
-_REFUSALS = ("MISCONF", "NOREPLICAS", "LOADING", "BUSY", "UNBLOCKED")
+_REFUSALS = ("MISCONF", "NOREPLICAS", "LOADING", "BUSY", "UNBLOCKED", "READONLY", "OOM", "NOPERM")
+"""What Redis' answers begin with when it is there but cannot now."""
 _IN_FLIGHT = 4
 
 Field = str | bytes | int | float
@@ -170,6 +174,11 @@ class Store:
         """
         ahead = self._lane(key).ahead
         return round((ahead + time.monotonic() + SECONDS) * 1000) if ahead else 0
+
+    def now(self) -> datetime:
+        """The time of Redis' clock as far as it is known, else our own: for signatures, which have to be fresh."""
+        ahead = next((lane.ahead for lane in self._lanes.values() if lane.ahead), 0.0)
+        return datetime.fromtimestamp(ahead + time.monotonic(), UTC) if ahead else datetime.now(UTC)
 
     def learn_time(self, key: str, now: int) -> None:
         """The server that has this key said just now that it is `now` (ms), so `not_after` needs no clock of ours."""
@@ -311,7 +320,7 @@ class Store:
         except _AWAY as error:
             raise Unavailable(type(error).__name__) from error
         except exceptions.ResponseError as error:
-            if str(error).startswith(_REFUSALS):
+            if _refuses(error):
                 raise Unavailable(type(error).__name__) from error
             raise
 
@@ -328,10 +337,15 @@ def _settle(future: asyncio.Future[list[Any]], answer: Any) -> None:
         return
     if not isinstance(answer, BaseException):
         future.set_result(answer)
-    elif isinstance(answer, _AWAY) or str(answer).startswith(_REFUSALS):
+    elif isinstance(answer, _AWAY) or _refuses(answer):
         future.set_exception(Unavailable(type(answer).__name__))
     else:
         future.set_exception(answer)
+
+
+def _refuses(error: BaseException) -> bool:
+    """Whether Redis says that it cannot now; before Redis 7 it says so of a script in the midst of a sentence."""
+    return any(re.search(rf"(^|-){word}\b", str(error)) for word in _REFUSALS)
 
 
 def connect(url: str) -> Redis | RedisCluster:
@@ -379,14 +393,14 @@ def connect(url: str) -> Redis | RedisCluster:
 def _single(url: str, options: dict[str, Any]) -> Redis:
     if not re.fullmatch(r"/?\d*", urlsplit(url).path):
         raise ValueError("write the database as a number: redis://host:6379/0")
+    strange = {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)} - _OPTIONS
+    if strange:
+        raise ValueError(f"behind the ? there may be {', '.join(sorted(_OPTIONS))}")
     client: Redis = Redis.from_url(url, **options)
-    pool: Any = client.connection_pool
-    try:
-        pool.make_connection()
-    except TypeError:
-        # What stands behind a `?` is handed to the connection, which says so only when it is made.
-        raise ValueError("an option behind the ? is not one that redis-py knows") from None
     return client
+
+
+_OPTIONS = {"client_name", "ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
 
 
 def _host_port(place: str, default: int) -> tuple[str, int]:

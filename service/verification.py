@@ -15,13 +15,13 @@ answers are given names. Refusals are values.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import orjson
 
 from service import code as codes
 from service import idempotency, ids
-from service.answer import Answer
+from service.answer import Answer, Fields
 from service.application import Application
 from service.cascade import Step, written
 from service.code import Hasher
@@ -29,12 +29,12 @@ from service.errors import Unavailable
 from service.guard.limits import from_key
 from service.idempotency import Memory
 from service.metrics import Metrics
-from service.phone import Number, reach
+from service.phone import reach
 from service.provider import Channel
 from service.record import Verification, bound, read
 from service.requests import Check, Checked, Refusal, Start, Started
 from service.schedule import LEASE_MS
-from service.sealing import KeyRing, Place
+from service.sealing import Key, KeyRing, Place
 from service.store import Field, Store
 
 SETTLE_MS = 10_000
@@ -42,7 +42,10 @@ SETTLE_MS = 10_000
 
 
 class Verifications:
-    """The acts of a verification. `nudge` tells the schedule of a job that was leased for it."""
+    """The acts of a verification.
+
+    `nudge` tells the schedule of a job that was leased for it, `approved` the deliveries of a code that was used.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Verifications:
         *,
         shards: int,
         nudge: Callable[[str], None],
+        approved: Callable[[Fields], None],
     ) -> None:
         self._store = store
         self._ring = ring
@@ -60,6 +64,7 @@ class Verifications:
         self._metrics = metrics
         self._shards = shards
         self._nudge = nudge
+        self._approved = approved
 
     async def start(self, application: Application, wanted: Start) -> Started | Refusal:
         """Start a verification, or send again for the one that is alive; raises Unavailable."""
@@ -68,17 +73,16 @@ class Verifications:
         if isinstance(plan, Refusal):
             return self._refused(application, number.country, plan)
         memory = Memory.of(self._ring, application.name, "create", wanted.idempotency)
-        binding = self._binding(wanted)
         joining = written(plan) if wanted.channels else ""
         if memory.names or len(self._ring.keys) > 1:
-            claimed, elder = await asyncio.gather(
-                self._claim(memory), self._elder(application, number, binding, memory)
-            )
-            if not claimed:
+            elder, *claims = await asyncio.gather(self._elder(application, wanted, memory), *self._claims(memory))
+            if any(claim.outcome == "conflict" for claim in claims):
                 return self._refused(application, number.country, _CONFLICT)
-            if elder is not None and elder.outcome == "found":
+            if elder.outcome == "other":
+                await self._act(application, "verification_cancel", elder.fields.text("id"), "")
+            if elder.outcome == "found":
                 elder = await self._resend(application, elder.fields.text("id"), "", joining, memory)
-            if elder is not None and elder.outcome not in {"gone", "over"}:
+            if elder.outcome not in {"gone", "over", "other"}:
                 return self._started(application, number.country, elder)
         place = self._ring.writer.place(number.e164, self._shards)
         tag = ids.tag(place.shard)
@@ -97,7 +101,7 @@ class Verifications:
                 memory.marks,
                 idempotency.TTL_MS,
                 self._store.not_after(keys[0]),
-                binding,
+                _binding(self._ring.writer, wanted),
                 *await self._fields(application, wanted, verification, place, plan),
             ],
         )
@@ -115,9 +119,11 @@ class Verifications:
         memory = Memory.of(self._ring, application.name, "check", guess.idempotency)
         spending = [self._spend(application, *subject, memory) for subject in self._subjects(application, guess)]
         if not memory.names and len(spending) == 1:
-            claimed, spends = True, [await spending[0]]
+            answers = [await spending[0]]
         else:
-            claimed, spends = await asyncio.gather(self._claim(memory), asyncio.gather(*spending))
+            answers = await asyncio.gather(*spending, *self._claims(memory))
+        spends, claims = answers[: len(spending)], answers[len(spending) :]
+        claimed = all(claim.outcome == "ours" for claim in claims)
         # Under a ring of several keys a number is asked for under each; all but one know nothing of it.
         found = sorted((a for a in spends if a.outcome != "gone"), key=lambda answer: answer.outcome == "over")
         for surplus in found[1:] if claimed else found:
@@ -189,23 +195,21 @@ class Verifications:
             ],
         )
 
-    async def _claim(self, memory: Memory) -> bool:
-        """Whether an idempotency key came with this body from the first."""
-        claims = [
-            self._store.run("idempotency_claim", [key], [mark, idempotency.TTL_MS]) for key, mark in memory.claims
-        ]
-        return all(answer.outcome == "ours" for answer in await asyncio.gather(*claims))
+    def _claims(self, memory: Memory) -> list[Coroutine[None, None, Answer]]:
+        """Whether an idempotency key came with this body from the first: answers `ours` or `conflict`."""
+        return [self._store.run("idempotency_claim", [key], [mark, idempotency.TTL_MS]) for key, mark in memory.claims]
 
-    async def _elder(self, application: Application, number: Number, binding: str, memory: Memory) -> Answer | None:
+    async def _elder(self, application: Application, wanted: Start, memory: Memory) -> Answer:
         """What the older keys of the ring know of a create: its first answer, or the number's verification."""
+        answer = Answer([b"gone", 0])
         for key in self._ring.keys[1:]:
-            place = key.place(number.e164, self._shards)
+            place = key.place(wanted.number.e164, self._shards)
             tag = ids.tag(place.shard)
             keys = [_pointer(tag, place, application), f"{tag}due", *memory.records(tag)]
-            answer = await self._store.run("verification_find", keys, [binding, memory.marks])
+            answer = await self._store.run("verification_find", keys, [_binding(key, wanted), memory.marks])
             if answer.outcome != "gone":
-                return answer
-        return None
+                break
+        return answer
 
     def _subjects(self, application: Application, guess: Check) -> list[tuple[str, str]]:
         """The keys under which the verification of a guess may be, each with its tag."""
@@ -227,13 +231,6 @@ class Verifications:
         tag = ids.tag_of(verification) or ""
         keys = [tag + verification, f"{tag}due", *memory.records(tag)]
         return await self._store.run("check_settle", keys, [verdict, memory.marks, idempotency.TTL_MS])
-
-    def _binding(self, wanted: Start) -> str:
-        """What a pending verification must share with a new one for the new one to join it: own code, transaction."""
-        if wanted.code is None and wanted.transaction is None:
-            return ""
-        parts = (wanted.code or "", *(wanted.transaction.parts if wanted.transaction else ()))
-        return self._ring.writer.fingerprint(b"binding", *(part.encode() for part in parts))
 
     async def _fields(
         self, application: Application, wanted: Start, verification: str, place: Place, plan: Sequence[Step]
@@ -313,6 +310,7 @@ class Verifications:
         self._metrics.check(application.name, f"test_{result}" if found.test else result).inc()
         if result == "right" and not found.test:
             self._metrics.approve_seconds(application.name).observe(answer.number / 1000)
+            self._approved(answer.fields)
         return Checked(found, valid=answer.outcome == "right")
 
     def _noticed(self, answer: Answer) -> Verification:
@@ -366,6 +364,14 @@ def _plan(application: Application, wanted: Start) -> tuple[Step, ...] | Refusal
         kind = number.kind.replace("_", " ")
         return Refusal(code="invalid_number", detail=f"`to`: no step of the cascade reaches a number of type {kind}")
     return plan
+
+
+def _binding(key: Key, wanted: Start) -> str:
+    """What a pending verification must share with a new one for the new one to join it: own code, transaction."""
+    if wanted.code is None and wanted.transaction is None:
+        return ""
+    parts = (wanted.number.e164, wanted.code or "", *(wanted.transaction.parts if wanted.transaction else ()))
+    return key.fingerprint(b"binding", *(part.encode() for part in parts))
 
 
 def _pointer(tag: str, place: Place, application: Application) -> str:

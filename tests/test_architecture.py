@@ -45,7 +45,7 @@ DOORS = {
         "api": "answers HTTP",
         "app": "puts the routes of several listeners together, so it names the type",
     },
-    "uvicorn": {"app": "starts the listeners"},
+    "uvicorn": {"app": "starts the listeners", "api": "bounds what its protocol takes"},
     "socket": {"app": "opens the addresses to listen on"},
 }
 """What speaks to the outside, and the rooms that may, each with its reason."""

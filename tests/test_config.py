@@ -7,11 +7,17 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
@@ -24,11 +30,12 @@ from service.errors import ConfigError
 from service.guard.limits import Rate
 from service.phone import REFUSABLE
 from service.providers import KINDS
+from service.providers.webhook import Webhook
 from service.texts import Texts
 from tests.world import KEY, NEXT_SECRET_KEY, SECRET_KEY, WEBHOOK_SECRET, Table, table
 
 EXAMPLE = Path(__file__).parent.parent / "docker" / "otp.toml"
-ENVIRONMENT = {
+ENVIRONMENT = dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', EXAMPLE.read_text()), "made-up-and-of-no-form") | {
     "REDIS_URL": "redis://redis:6379/0",
     "VERIFYD_KEY": SECRET_KEY,
     "PUBLIC_URL": "https://otp.example.com",
@@ -37,7 +44,13 @@ ENVIRONMENT = {
     "GATEWAY_URL": "http://gateway:9000/send",
     "GATEWAY_SECRET": WEBHOOK_SECRET,
     "GATEWAY_OLD_SECRET": "whsec_" + base64.b64encode(b"the gateway's secret before").decode(),
+    "AZURE_ACCESS_KEY": base64.b64encode(b"azure").decode(),
+    "SINCH_APPLICATION_SECRET": base64.b64encode(b"sinch").decode(),
+    "SINCH_OLD_APPLICATION_SECRET": base64.b64encode(b"sinch before").decode(),
+    "TELNYX_PUBLIC_KEY": base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode(),
+    "TELNYX_OLD_PUBLIC_KEY": base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode(),
 }
+"""Every variable that the example names; those that are not written out may be nearly any text."""
 
 
 def problems(data: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -118,6 +131,16 @@ def test_every_problem_is_told_at_once_with_its_key() -> None:
         "server.public_url",
         "shards",
     }
+
+
+def test_an_empty_variable_or_file_is_a_secret_that_did_not_arrive(tmp_path: Path) -> None:
+    """It never becomes an empty key."""
+    empty = tmp_path / "empty"
+    empty.write_text("\n")
+    data = table(brand="env:EMPTY", _top={"secrets": {"keys": [f"file:{empty}"]}})
+    found = problems(data, {"EMPTY": ""})
+    assert found["applications.shop.brand"] == "the environment variable EMPTY is empty"
+    assert found["secrets.keys[0]"] == f"the file {empty} is empty"
 
 
 def test_a_problem_never_has_the_key_of_a_neighbour() -> None:
@@ -221,7 +244,7 @@ def test_a_provider_says_its_kind(kind: object) -> None:
     """Whatever stands there instead, the kinds that there are are named."""
     data = table()
     data["providers"]["gw"] = {} if kind is None else {"kind": kind}
-    assert all("console, webhook" in message for message in problems(data).values())
+    assert all(", ".join(sorted(KINDS)) in message for message in problems(data).values())
 
 
 # Values from elsewhere.
@@ -236,7 +259,7 @@ def test_a_value_may_come_from_the_environment_or_a_file(tmp_path: Path) -> None
     assert found.settings.redis.get_secret_value() == "rediss://h/1"
     assert config.key_bytes(found) == [base64.b64decode(SECRET_KEY)]
     assert found.settings.applications["shop"].test_numbers == {"+447700900123": "424242"}
-    assert found.providers["gw"] == KINDS["webhook"].model_validate(table()["providers"]["gw"])
+    assert found.providers["gw"] == Webhook.model_validate(table()["providers"]["gw"])
 
 
 def test_without_an_environment_given_it_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -781,9 +804,28 @@ def test_whatever_stands_in_one_place_is_taken_or_told(place: tuple[int | str, .
 # The file that shows everything.
 
 
-def _whole() -> str:
-    """The example with every setting in it switched on."""
-    return re.sub(r"(?m)^( *)#(?=[^ \n])", r"\1", EXAMPLE.read_text())
+ALTERNATIVE = re.compile(r"(?m)^#?[a-z_0-9]+ = .+\n# or (.+)$")
+"""A setting with, under it, what may stand in its place."""
+
+
+def _whole(text: str) -> str:
+    """The text of the example with every setting in it switched on."""
+    return re.sub(r"(?m)^( *)#(?=[^ \n])", r"\1", text)
+
+
+def _files(folder: Path) -> None:
+    """Write the files that the example names, under a folder in place of the root."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sns.amazonaws.com")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    now = datetime.now(UTC)
+    lasting = builder.not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    for place, content in {
+        "etc/verifyd/sns.pem": lasting.sign(key, SHA256()).public_bytes(Encoding.PEM),
+        "run/secrets/vonage.pem": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    }.items():
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).write_bytes(content)
 
 
 def _models(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -825,9 +867,9 @@ def _every() -> dict[str, tuple[type[BaseModel], FieldInfo]]:
 
 def _shown() -> dict[str, tuple[str, str]]:
     """What the example shows: by a setting's way, its line and the comment above it."""
-    kinds = {name: given["kind"] for name, given in tomllib.loads(_whole())["providers"].items()}
+    kinds = {name: given["kind"] for name, given in tomllib.loads(_whole(EXAMPLE.read_text()))["providers"].items()}
     found: dict[str, tuple[str, str]] = {}
-    header, comment = "", ""
+    header, comment, shared = "", "", ""
     for line in EXAMPLE.read_text().splitlines():
         if heading := re.fullmatch(r"#?\[(.+)\]", line):
             header = heading[1].replace("applications.shop", "applications.*")
@@ -836,22 +878,27 @@ def _shown() -> dict[str, tuple[str, str]]:
             way = next((table for table in ("cascade_by_prefix", "texts") if table in header), None)
             if way is not None:
                 found[f"applications.*.{way}"] = (line, comment)
+        elif alternative := re.match(r"# or ([a-z_0-9]+) = ", line):
+            found[f"{header}.{alternative[1]}"] = (line, shared)
         elif line.startswith("# "):
-            comment += line[1:]
+            comment, shared = comment + line[1:], ""
         elif not line:
             comment = ""
         elif setting := re.match(r"#?([a-z_0-9]+) = ", line):
             found[f"{header}.{setting[1]}".removeprefix(".")] = (line, comment)
             for name in re.findall(r"`([a-z_]+)`", comment):
                 found.setdefault(f"{header}.{setting[1]}[].{name}", (line, comment))
-            comment = ""
+            shared, comment = comment, ""
     return found
 
 
-def test_the_example_works_as_it_is_and_with_all_of_it_switched_on() -> None:
-    """Once the variables that it names are set; the comment at its top names those that it needs."""
+def test_the_example_works_as_it_is_and_with_all_of_it_switched_on(tmp_path: Path) -> None:
+    """Once what it names is there, and with each alternative too; the comment at its top names what it needs."""
     assert accepted(tomllib.loads(EXAMPLE.read_text()), ENVIRONMENT) == config.load(EXAMPLE, KINDS, ENVIRONMENT)
-    assert accepted(tomllib.loads(_whole()), ENVIRONMENT)
+    _files(tmp_path)
+    text = EXAMPLE.read_text().replace('"file:/', f'"file:{tmp_path}/')
+    for variant in (text, ALTERNATIVE.sub(r"\1", text)):
+        assert accepted(tomllib.loads(_whole(variant)), ENVIRONMENT)
     needed = re.findall(r'^[^#\n]*"env:([A-Z_]+)"', EXAMPLE.read_text(), re.MULTILINE)
     head = EXAMPLE.read_text().partition("\n\n")[0]
     assert set(re.findall(r"[A-Z]+_[A-Z_]+", head)) == set(needed)
@@ -860,6 +907,13 @@ def test_the_example_works_as_it_is_and_with_all_of_it_switched_on() -> None:
 def test_the_example_names_every_setting() -> None:
     """And, as it is accepted, none that there is not."""
     assert set(_every()) <= set(_shown())
+
+
+def test_the_example_is_in_order_and_fits_a_page() -> None:
+    """First the providers that come with verifyd, then the others by name; no line is too long to read."""
+    names = list(tomllib.loads(_whole(EXAMPLE.read_text()))["providers"])
+    assert names == ["gateway", "console", *sorted(names[2:])]
+    assert max(len(line) for line in EXAMPLE.read_text().splitlines()) <= 120
 
 
 def test_every_setting_of_the_example_is_explained() -> None:
@@ -877,7 +931,9 @@ def test_the_example_shows_each_default(way: str) -> None:
     if field.is_required() or name == "kind":
         assert said is None
         assert "Required." in comment
-    elif field.default in (None, (), {}):
+        return
+    assert inside or "Required." not in comment
+    if field.default in (None, (), {}):
         assert said[1] in {"all", "none", "[]"} if said else "No default." in comment
     else:
         shown = tomllib.loads(f"x = {said[1] if said else line.partition(' = ')[2]}")["x"]

@@ -270,3 +270,14 @@ async def test_ready_and_alive_are_two_things() -> None:
         await one.create()
         one.service.schedule.stuck = lambda: True  # type: ignore[method-assign]  # as if it were
         assert (await one.ops.get("/readyz")).status_code == 503
+
+
+@pytest.mark.anyio
+async def test_two_routes_may_share_a_path() -> None:
+    """Each method finds its own; `Allow` names those of both."""
+    async with world() as one:
+        assert_problem(await one.receipts.get("/receipts/gw"), "not_found")
+        assert_problem(await one.receipts.post("/receipts/gw"), "forged_receipt")
+        answer = await one.receipts.put("/receipts/gw")
+        assert_problem(answer, "method_not_allowed")
+        assert answer.headers["allow"] == "GET, HEAD, POST"

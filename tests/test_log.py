@@ -150,7 +150,8 @@ async def broken_delivery(one: World) -> str:
     sent: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def broken(message: Sent) -> httpx.Response:
-        sent.set_result(str(message.data["delivery"]).partition(".")[0])
+        if not sent.done():
+            sent.set_result(str(message.data["delivery"]).partition(".")[0])
         raise RuntimeError(f"cannot send {message.data}")
 
     one.gateway.answer = broken
@@ -159,13 +160,13 @@ async def broken_delivery(one: World) -> str:
     return await asyncio.wait_for(sent, 10)
 
 
-async def test_a_job_that_breaks_is_logged_with_its_verification(capsys: Capture) -> None:
+async def test_a_send_that_breaks_is_logged_with_its_verification(capsys: Capture) -> None:
     """The error's type and place are there, the message that it quotes is not."""
     log.set_up("debug")
     async with world() as one:
         name = await broken_delivery(one)
     said = capsys.readouterr().err
-    [line] = of([json.loads(line) for line in said.splitlines()], "a job failed")
+    line, *_ = of([json.loads(line) for line in said.splitlines()], "a provider's adapter failed")
     assert (line["level"], line["verification"], line["exception"][-1]) == ("error", name, "RuntimeError")
     assert NUMBER not in said
     assert one.gateway.last.code not in said
@@ -189,6 +190,6 @@ async def test_no_log_at_any_level_holds_a_secret(capsys: Capture) -> None:
     said = capsys.readouterr()
     assert said.out == ""
     found = [json.loads(line) for line in said.err.splitlines()]
-    assert {line["message"] for line in found} >= {"request", "delivery", "receipt", "a job failed"}
+    assert {line["message"] for line in found} >= {"request", "delivery", "receipt", "a provider's adapter failed"}
     assert "a sealed value cannot be read" in {line["message"] for line in found}
     assert [secret for secret in [*secrets, SECRET_KEY, NEXT_SECRET_KEY] if secret in said.err] == []

@@ -192,6 +192,9 @@ class Lives(RuleBasedStateMachine):
         assert model is not None
         guess = model.code if right else wrong(model.code)
         answer = self._run(self.one.post("/verifications/check", {"to": NUMBER, "code": guess}))
+        if self._gone(model):
+            assert answer.status_code == 404
+            return
         if model.live and self.wrong_today >= WRONG_A_DAY:
             assert (answer.status_code, answer.json()["limit"]) == (429, "wrong_checks")
             return
@@ -214,7 +217,7 @@ class Lives(RuleBasedStateMachine):
         model = self.model
         assert model is not None
         answer = self._run(self.one.post(f"/verifications/{model.id}/cancel"))
-        assert answer.status_code == (200 if model.live else 409)
+        assert answer.status_code == (404 if self._gone(model) else 200 if model.live else 409)
         if model.live:
             model.status = "canceled"
 
@@ -246,8 +249,8 @@ class Lives(RuleBasedStateMachine):
         if model is None:
             return
         answer = self._run(self.one.api.get(f"/verifications/{model.id}"))
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            assert self.now >= model.expires + TTL
+        if self._gone(model):
+            assert answer.status_code == 404
             return
         found = answer.json()
         assert found["status"] == model.status
@@ -265,6 +268,10 @@ class Lives(RuleBasedStateMachine):
         assert all(
             message.code == codes[message.data["delivery"].partition(".")[0]] for message in self.one.gateway.sent
         )
+
+    def _gone(self, model: Model) -> bool:
+        """Whether its second TTL has passed too: after that nobody knows it."""
+        return self.now >= model.expires + TTL
 
     def _all(self) -> list[Model]:
         return [*self.past, *([self.model] if self.model else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hmac
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from service.app import Service
 from service.errors import Unavailable
 from service.provider import REASONS, Channel, Status
 from service.providers import KINDS
+from service.sealing import KeyRing
 from tests.world import KEY, READ_KEY, Sent, World, signed, table, world, wrong
 
 FILE = Path(__file__).resolve().parent.parent / "openapi.yaml"
@@ -38,6 +40,23 @@ SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 GUARD_KEY = "vk_guard"
 TEST_NUMBERS = {"+447700900123": "424242", "+447700900124": "131313"}
 ANY_ID = "ver_0000000000000000000000"
+
+# Providers with one address for a whole account, who ask whether it is ours: by GET, and in the body of a POST.
+META = {
+    "kind": "meta",
+    "access_token": "token",
+    "app_secret": "app-secret",
+    "verify_token": "verify-token",
+    "whatsapp_from": "106540352242922",
+    "template": "otp_code",
+}
+AZURE = {
+    "kind": "azure",
+    "api_url": "https://contoso.communication.azure.com",
+    "access_key": "c2VjcmV0",
+    "webhook_secret": "secret-of-the-subscription",
+    "sms_from": "+15005550006",
+}
 
 
 class Operation(NamedTuple):
@@ -111,8 +130,12 @@ def test_every_problem_has_its_code_in_the_file() -> None:
     assert said == dict(problems.CODES)
 
 
+OF_NO_OPERATION = {"method_not_allowed", "request_timeout", "invalid_http", "headers_too_large"}
+"""What is said in `info`: for methods that the file does not have, and for what is not yet a request."""
+
+
 def test_every_problem_has_a_schema_with_its_own_type_code_and_status() -> None:
-    """Schemas that are problems name a code of the table, under its status; only those of 405 and 408 have none."""
+    """Schemas that are problems name a code of the table, under its status; `OF_NO_OPERATION` have none."""
     said = {
         (found["type"]["const"], found["code"]["const"], found["status"]["const"])
         for schema in SCHEMAS.values()
@@ -121,8 +144,7 @@ def test_every_problem_has_a_schema_with_its_own_type_code_and_status() -> None:
     codes = {
         (f"urn:verifyd:problem:{code}", code, status)
         for code, (status, _) in problems.CODES.items()
-        if code not in {"method_not_allowed", "request_timeout"}  # said in `info`: for methods that the file does not
-        # have, and for callers who never finish their request
+        if code not in OF_NO_OPERATION
     }
     assert said == codes
 
@@ -244,11 +266,14 @@ def test_every_component_is_used() -> None:
 
 
 class Caller:
-    """Calls operations by their ids and holds every answer to the file; `seen` is what was answered."""
+    """Calls operations by their ids and holds every answer to the file.
+
+    `seen` is what was answered: operation, status, media type.
+    """
 
     def __init__(self, one: World) -> None:
         self._one = one
-        self.seen: set[tuple[str, str]] = set()
+        self.seen: set[tuple[str, str, str]] = set()
 
     async def __call__(
         self,
@@ -260,6 +285,7 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         of: str = ANY_ID,
         receipt: tuple[str, str] = ("gw", "x"),
+        query: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Call, and check the answer against what the file says of its status."""
         operation = operations()[name]
@@ -271,12 +297,12 @@ class Caller:
         transport = httpx.ASGITransport(listener)
         async with httpx.AsyncClient(transport=transport, base_url=operation.server) as client:
             path = operation.path.format(id=of, provider=receipt[0], token=receipt[1])
-            response = await client.request(operation.method, path, content=content, headers=sent)
-        self.seen.add((name, str(response.status_code)))
+            response = await client.request(operation.method, path, content=content, headers=sent, params=query)
         answer = resolved(operation.said["responses"][str(response.status_code)])
         media = response.headers["content-type"].partition(";")[0]
+        self.seen.add((name, str(response.status_code), media))
         said = answer["content"][media]
-        read = json.loads if media.endswith("json") else str if media == "text/plain" else yaml.safe_load
+        read = json.loads if media.endswith("json") else yaml.safe_load if media.endswith("yaml") else str
         given: Any = read(response.text)
         assert faults(said["schema"], given) == []
         for header, bounds in answer["headers"].items():
@@ -341,14 +367,47 @@ async def _resend_and_end(call: Caller, one: World) -> None:
     await call("readVerification", key=READ_KEY, of=name)
 
 
-async def _receipts(call: Caller, message: Sent) -> None:
-    """One that is right, one that cannot be read, one that is not signed, one at no address."""
+async def _receipts(call: Caller, one: World, message: Sent) -> None:
+    """By each way one that is right, one that cannot be read, one that is not signed, one at no address."""
     _, provider, token = message.data["receipt_url"].rsplit("/", 2)
-    for status in ("delivered", 1):
-        body = json.dumps({"type": "delivery.receipt", "data": {"status": status}})
-        await call("takeReceipt", raw=body, headers=signed(body), receipt=(provider, token))
-    await call("takeReceipt", {}, receipt=(provider, token))
-    await call("takeReceipt", {}, receipt=("", token))
+    for name in ("takeReceipt", "takeReceiptByGet"):
+        for status in ("delivered", 1):
+            body = json.dumps({"type": "delivery.receipt", "data": {"status": status}})
+            await call(name, raw=body, headers=signed(body), receipt=(provider, token))
+        await call(name, {}, receipt=(provider, token))
+        await call(name, {}, receipt=("", token))
+    reported = {"status": "delivered", "biz_opaque_callback_data": _token_for("meta", one, message)}
+    for entry in ([{"changes": [{"value": {"statuses": [reported]}}]}], None):
+        body = json.dumps({"entry": entry} if entry else {})
+        mac = hmac.new(META["app_secret"].encode(), body.encode(), "sha256").hexdigest()
+        await call("takeReceipts", raw=body, headers={"x-hub-signature-256": f"sha256={mac}"}, receipt=("meta", ""))
+    await call("takeReceipts", {}, receipt=("meta", ""))
+    await call("takeReceipts", {}, receipt=("", ""))
+
+
+async def _handshakes(call: Caller, one: World, message: Sent) -> None:
+    """Questions that are right, that cannot be read, that are not the provider's, and none at all."""
+    asked = {"hub.mode": "subscribe", "hub.verify_token": META["verify_token"], "hub.challenge": "1158201444"}
+    assert (await call("shakeHands", receipt=("meta", ""), query=asked)).text == "1158201444"
+    await call("shakeHands", receipt=("meta", ""), query=asked | {"hub.verify_token": "another"})
+    await call("shakeHands", receipt=("meta", ""))
+    secret = {"secret": AZURE["webhook_secret"]}
+    await call("shakeHands", receipt=("azure", ""), query=secret)
+    event = {"eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": {"validationCode": "512d"}}
+    answer = await call("takeReceipts", [event], receipt=("azure", ""), query=secret)
+    assert answer.json() == {"validationResponse": "512d"}
+    # An answer's media type goes by how it begins, wherever it is asked for.
+    for name in ("takeReceipts", "takeReceipt", "takeReceiptByGet"):
+        for challenge in ("1158201444", "<Response/>"):
+            query = asked | {"hub.challenge": challenge}
+            answer = await call(name, receipt=("meta", _token_for("meta", one, message)), query=query)
+            assert answer.text == challenge
+
+
+def _token_for(provider: str, one: World, message: Sent) -> str:
+    """The token of a message's delivery, had it gone out by another provider."""
+    delivery = message.data["delivery"]
+    return f"{delivery}.{KeyRing(config.key_bytes(one.service.config)).writer.token(delivery, provider)}"
 
 
 async def _without_redis(call: Caller, one: World, message: Sent) -> None:
@@ -366,7 +425,7 @@ async def _without_redis(call: Caller, one: World, message: Sent) -> None:
         await call("resendVerification")
         await call("cancelVerification")
         await call("giveFeedback", {"converted": True})
-        await _receipts(call, message)
+        await _receipts(call, one, message)
         await call("isReady")
 
 
@@ -378,17 +437,24 @@ async def test_every_answer_of_the_file_is_given_as_it_is_described() -> None:
         {"hash": digest(READ_KEY), "scopes": ["read"]},
         {"hash": digest(GUARD_KEY), "scopes": ["guard"]},
     ]
-    async with world(api_keys=keys, own_code=True, sends=2, wrong_checks_per_day=1) as one:
+    providers = {"providers": table()["providers"] | {"meta": META, "azure": AZURE}}
+    async with world(api_keys=keys, own_code=True, sends=2, wrong_checks_per_day=1, _top=providers) as one:
         call = Caller(one)
         for name in operations():
             await _refusals(call, name)
         message = await _sends_and_checks(call, one)
         await _resend_and_end(call, one)
-        await _receipts(call, message)
+        await _receipts(call, one, message)
+        await _handshakes(call, one, message)
         for name in ("isAlive", "isReady", "readMetrics", "readDescription"):
             await call(name)
         await _without_redis(call, one, message)
-    said = {(name, status) for name, operation in operations().items() for status in operation.said["responses"]}
+    said = {
+        (name, status, media)
+        for name, operation in operations().items()
+        for status, answer in operation.said["responses"].items()
+        for media in resolved(answer)["content"]
+    }
     assert call.seen == {one for one in said if one[1] != "500"}
 
 

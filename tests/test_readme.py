@@ -31,7 +31,8 @@ from service.config import Settings
 from service.errors import Forged
 from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
 from service.provider import Webhook as Arrived
-from service.providers import KINDS, Console, Webhook
+from service.providers import KINDS
+from tests.providers.test_contract import adapter
 from tests.redis_server import wait_until
 from tests.test_cli import PATIENCE, Process, client, free
 from tests.test_metrics import NAMES
@@ -291,11 +292,11 @@ def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_kinds_of_providers_are_those_of_the_code() -> None:
-    """With the channels that they carry if nothing else is said."""
-    rows = table("| provider kind | channels, unless configured | receipts |")
-    found = {quoted(kind)[0]: {Channel(name) for name in channels.split(", ")} for kind, channels, _ in rows}
-    assert found.keys() == KINDS.keys()
-    assert found == {"console": Console().channels, "webhook": Webhook.model_fields["channels"].default}
+    """With the channels that they carry when all their senders are configured."""
+    rows = table("| provider kind | channels | receipts | signature | duplicate protection on send |")
+    words = {quoted(kind)[0]: channels.removesuffix(", or as configured").split(", ") for kind, channels, *_ in rows}
+    found = {kind: {Channel(name) for name in channels} for kind, channels in words.items()}
+    assert found == {kind: adapter(kind).channels for kind in KINDS}
 
 
 def test_the_reasons_have_the_consequences_that_are_told() -> None:

@@ -417,6 +417,22 @@ async def test_a_conflicting_check_gives_its_attempt_back() -> None:
         assert (await one.get(second["id"]))["checks_remaining"] == 5
 
 
+async def test_conflicting_checks_at_once_give_back_no_more_than_they_took() -> None:
+    """However many share a key that belongs to another body, the attempts stay what they were."""
+    async with world() as one:
+        first = await one.create()
+        code = one.gateway.last.code
+        second = await one.create(OTHER_NUMBER)
+        await one.post("/verifications/check", {"id": first["id"], "code": code}, idempotency_key="k")
+        body = {"id": second["id"], "code": "0000"}
+        answers = [one.post("/verifications/check", body, idempotency_key="k") for _ in range(10)]
+        assert {answer.status_code for answer in await asyncio.gather(*answers)} == {409}
+        assert (await one.get(second["id"]))["checks_remaining"] == 5
+        bad = wrong(one.gateway.last.code)
+        await asyncio.gather(*[one.check(second["id"], bad) for _ in range(12)])
+        assert one.metric("otp_checks_total", application="shop", result="wrong") == 5
+
+
 async def test_parallel_checks_with_one_key_spend_one_attempt() -> None:
     """Whoever settles second answers with what the first one got."""
     async with world() as one:
@@ -491,6 +507,29 @@ async def test_a_code_issued_under_the_old_key_still_checks_after_a_rotation() -
         assert good.json()["valid"]
         other = await new.create(OTHER_NUMBER)
         assert (await new.check(other["id"], new.gateway.last.code))["valid"]
+
+
+async def test_a_check_by_number_finds_what_is_alive_under_whichever_key() -> None:
+    """An ended verification under the new key does not hide one that is pending under the old."""
+    async with world(_top={"guard": {"limits": {"number": []}}}) as old:
+        new = await rotated(old, NEXT_SECRET_KEY, SECRET_KEY)
+        first = await new.create()
+        await new.check(first["id"], new.gateway.last.code)
+        second = await old.create()
+        answer = await new.post("/verifications/check", {"to": NUMBER, "code": old.gateway.last.code})
+        assert (answer.json()["id"], answer.json()["valid"]) == (second["id"], True)
+
+
+async def test_another_transaction_replaces_the_pending_one_through_a_rotation() -> None:
+    """The same one joins it."""
+    paid = {"amount": "EUR 1.00", "payee": "A"}
+    async with world() as old:
+        first = await old.create(transaction=paid)
+        new = await rotated(old, NEXT_SECRET_KEY, SECRET_KEY)
+        joined = await new.post("/verifications", {"to": NUMBER, "transaction": paid})
+        assert (joined.status_code, joined.json()["id"]) == (429, first["id"])
+        await new.create(transaction=paid | {"amount": "EUR 2.00"})
+        assert (await new.get(first["id"]))["status"] == "canceled"
 
 
 async def test_idempotent_requests_are_known_again_through_a_rotation() -> None:

@@ -99,14 +99,17 @@ class Listener:
 
     def _route(self, scope: Scope) -> Route | Problem:
         plain = self._plain.get(scope["path"])
+        allowed: set[str] = set()
         for route in (plain,) if plain is not None else self.routes:
             match, found = route.matches(scope)
             if match is Match.FULL:
                 scope.update(found)
                 return route
             if match is Match.PARTIAL:
-                allowed = ", ".join(sorted(route.methods or ()))
-                return Problem("method_not_allowed", f"use {allowed}", headers={"allow": allowed})
+                allowed |= route.methods or set()
+        if allowed:
+            methods = ", ".join(sorted(allowed))
+            return Problem("method_not_allowed", f"use {methods}", headers={"allow": methods})
         return Problem("not_found", "there is nothing at this path")
 
 

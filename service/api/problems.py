@@ -13,6 +13,7 @@ from starlette.responses import Response
 from service.requests import Refusal
 
 CODES: Mapping[str, tuple[int, str]] = {
+    "invalid_http": (400, "The request is not HTTP"),
     "invalid_json": (400, "The body is not JSON"),
     "malformed_receipt": (400, "The receipt is not what this provider documents"),
     "unauthorized": (401, "No or unknown API key"),
@@ -20,13 +21,14 @@ CODES: Mapping[str, tuple[int, str]] = {
     "forbidden": (403, "Not allowed for this application"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
-    "request_timeout": (408, "The body did not arrive in time"),
+    "request_timeout": (408, "The request did not arrive in time"),
     "idempotency_conflict": (409, "The idempotency key was used with another body"),
     "not_pending": (409, "The verification has ended"),
     "body_too_large": (413, "The body is too large"),
     "invalid_request": (422, "The request is not valid"),
     "invalid_number": (422, "The number cannot be used"),
     "rate_limited": (429, "Too early or too often"),
+    "headers_too_large": (431, "The headers are too large"),
     "internal_error": (500, "Something broke here"),
     "unavailable": (503, "Redis is away"),
 }

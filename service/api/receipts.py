@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import orjson
 from starlette.requests import Request
@@ -14,6 +15,9 @@ from service.delivery import Deliveries
 from service.errors import BadWebhook, Forged
 from service.metrics import Metrics
 from service.provider import Webhook
+
+_MEDIA = {b"{": "application/json", b"<": "application/xml"}
+"""What a handshake is written in, by how it begins."""
 
 
 class ReceiptsApi:
@@ -29,21 +33,46 @@ class ReceiptsApi:
 
     def routes(self) -> list[Route]:
         """The routes of these endpoints."""
-        return [Route("/receipts/{provider}/{token}", self.take, methods=["POST"])]
+        return [
+            Route("/receipts/{provider}", self.shake_hands, methods=["GET"]),
+            Route("/receipts/{provider}", self.take, methods=["POST"]),
+            # MessageBird reports by GET, and so does Vonage where an account says so.
+            Route("/receipts/{provider}/{token}", self.take, methods=["GET", "POST"]),
+        ]
 
     async def take(self, request: Request) -> Response:
-        """`POST /receipts/{provider}/{token}`: the raw body is judged before anything is read from it."""
+        """`/receipts/{provider}[/{token}]`: the raw body is judged before anything is read from it."""
+        provider, token = request.path_params["provider"], request.path_params.get("token")
+        webhook = self._webhook(request)
+        with self._judged(provider):
+            if (hand := self._deliveries.handshake(provider, token, webhook)) is not None:
+                return Response(hand, media_type=_MEDIA.get(hand[:1], "text/plain"))
+            due = await self._deliveries.receive(provider, token, webhook)
+        for verification in due:
+            self._nudge(verification)
+        return Response(orjson.dumps({"status": "ok"}), media_type="application/json")
+
+    async def shake_hands(self, request: Request) -> Response:
+        """`GET /receipts/{provider}`: a provider asks whether this address is ours."""
         provider = request.path_params["provider"]
+        with self._judged(provider):
+            hand = self._deliveries.handshake(provider, None, self._webhook(request))
+        if hand is None:
+            raise Problem("not_found", "this provider asks nothing here")
+        return Response(hand, media_type="text/plain")
+
+    def _webhook(self, request: Request) -> Webhook:
         # The URL that a signature may cover is the one we gave out, whatever a proxy says in its headers.
-        webhook = Webhook(self._public_url + request.url.path, dict(request.headers), request.state.body)
+        query = f"?{request.url.query}" if request.url.query else ""
+        return Webhook(f"{self._public_url}{request.url.path}{query}", dict(request.headers), request.state.body)
+
+    @contextmanager
+    def _judged(self, provider: str) -> Iterator[None]:
         try:
-            due = await self._deliveries.receive(provider, request.path_params["token"], webhook)
+            yield
         except BadWebhook as error:
             forged = isinstance(error, Forged)
             known = provider if self._deliveries.knows(provider) else "unknown"
             self._metrics.receipt_refused(known, "forged" if forged else "malformed").inc()
             headers = {"www-authenticate": "Signature"} if forged else {}
             raise Problem("forged_receipt" if forged else "malformed_receipt", str(error), headers=headers) from None
-        for verification in due:
-            self._nudge(verification)
-        return Response(orjson.dumps({"status": "ok"}), media_type="application/json")

@@ -84,14 +84,21 @@ def _resolve(value: object, path: str, environment: Mapping[str, str], faults: l
             return [_resolve(item, f"{path}[{index}]", environment, faults) for index, item in enumerate(value)]
         case str() if value.startswith("env:"):
             name = value.removeprefix("env:")
-            if name not in environment:
-                faults.append((path, f"the environment variable {name} is not set"))
-            return environment.get(name, value)
+            if not environment.get(name):
+                # An empty one is a secret that did not arrive: it must not become an empty key.
+                state = "empty" if name in environment else "not set"
+                faults.append((path, f"the environment variable {name} is {state}"))
+            return environment.get(name) or value
         case str() if value.startswith("file:"):
+            name = value.removeprefix("file:")
             try:
-                return Path(value.removeprefix("file:")).read_text(encoding="utf-8").strip()
+                text = Path(name).read_text(encoding="utf-8").strip()
             except (OSError, ValueError):
-                faults.append((path, f"the file {value.removeprefix('file:')} cannot be read"))
+                faults.append((path, f"the file {name} cannot be read"))
+            else:
+                if text:
+                    return text
+                faults.append((path, f"the file {name} is empty"))
     return value
 
 

@@ -60,9 +60,13 @@ def _ring(draft: Draft) -> Iterator[Fault]:
         yield "secrets.keys", "the same key is there twice"
 
 
+_MUTE = {"console", "sns"}
+"""The kinds that send no receipts."""
+
+
 def _reachable(draft: Draft) -> Iterator[Fault]:
     reporting = [
-        name for name, table in draft.tables.items() if isinstance(table, dict) and table.get("kind") != "console"
+        name for name, table in draft.tables.items() if isinstance(table, dict) and str(table.get("kind")) not in _MUTE
     ]
     if reporting and draft.settings.server.public_url is None:
         yield "server.public_url", f"needed: {', '.join(reporting)} must know where to send receipts"

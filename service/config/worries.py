@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from service import code as codes
 from service.config.faults import Fault, join, masked
 from service.config.tables import ApplicationTable, Config
-from service.providers import Console
+from service.providers.console import Console
 from service.segments import measure
 from service.texts import Texts
 

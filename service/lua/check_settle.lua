@@ -9,6 +9,8 @@ local v = open(KEYS[1], KEYS[2])
 if not v then return {'gone', 0} end
 local past, record = remembered(3, ARGV[2])
 if past and past[1] ~= 'taken' then return past end
+-- of several who share an attempt, the one who takes the mark away gives it back
+if ARGV[1] == 'undo' and KEYS[3] and not past then return {'gone', 0} end
 if past then redis.call('DEL', record) end
 local outcome = ({right = 'right', wrong = 'wrong', undo = 'undone'})[ARGV[1]]
 if outcome ~= 'wrong' and tonumber(redis.call('GET', wrong_key(v)) or 0) > 0 and not v.f.test then
@@ -27,5 +29,6 @@ else
 end
 save(v)
 local answer = reply(outcome, now - num(v, 'created'), v)
+for n = 0, v.f.n do give(answer, v, {'f' .. n}) end
 if outcome == 'undone' then return answer end
 return remember(3, ARGV[2], ARGV[3], answer)

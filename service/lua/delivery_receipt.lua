@@ -2,7 +2,7 @@
 -- NEEDS clock verification life cascade
 -- KEYS 1 the verification  2 due
 -- ARGV 1 delivery number  2 provider  3 status  4 reason ('' for none)  5 pointless channels  6 lease ms
---      7 message id ('' for none)
+--      7 fingerprints of the message id ('' for none)
 -- Answers: moved, next (moved, and another delivery is to be sent now), old (nothing new), foreign (another provider's
 -- delivery, or another message), gone. The number is the ms since the delivery was sent.
 local now, n = clock(), ARGV[1]
@@ -10,7 +10,8 @@ local v = open(KEYS[1], KEYS[2])
 local d = v and delivery(v, n)
 if not d then return {'gone', 0} end
 if d.provider ~= '-' and d.provider ~= ARGV[2] then return {'foreign', 0} end
-if ARGV[7] ~= '' and v.f['m' .. n] and v.f['m' .. n] ~= ARGV[7] then return {'foreign', 0} end
+local message = v.f['m' .. n]
+if ARGV[7] ~= '' and message and not string.find(ARGV[7], message, 1, true) then return {'foreign', 0} end
 d.provider = ARGV[2]
 local since = now - num(v, 'created') - (tonumber(d.sent) or tonumber(d.queued))
 if not progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil) then return {'old', since} end

@@ -1,35 +1,43 @@
 -- Records what a provider answered to a send, and what follows.
 -- NEEDS clock verification life cascade
 -- KEYS 1 the verification  2 due
--- ARGV 1 delivery number  2 provider  3 accepted | rejected  4 reason ('' for none)  5 message id ('' for none)
---      6 what follows: wait (accepted) | retry | switch | advance  7 its delay ms  8 pointless channels  9 lease ms
+-- ARGV 1 delivery number  2 provider  3 accepted | rejected  4 reason ('' for none)  5 fingerprint of the message id ('' for none)
+--      6 the message id itself, where its provider wants to hear of approvals ('' for none)
+--      7 what follows: wait (accepted) | retry | switch | advance  8 its delay ms  9 pointless channels  10 lease ms
 -- Answers: next (another delivery is to be sent now), idle (the number is the ms until it is due next), gone.
 local now, n = clock(), ARGV[1]
 local v = open(KEYS[1], KEYS[2])
 local d = v and delivery(v, n)
 if not d then return {'gone', 0} end
-local follow, at = ARGV[6], now + ARGV[7]
+local follow, at = ARGV[7], now + ARGV[8]
 d.provider = ARGV[2]
 if ARGV[5] ~= '' then put(v, 'm' .. n, ARGV[5]) end
+if ARGV[6] ~= '' then put(v, 'f' .. n, ARGV[6]) end
 keep(v, n, d)
 local moved = progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil)
+local next_at = math.min(num(v, 'until'), num(v, 'expires'))
+if alive(v) and v.f.n == n and d.status == 'sent' and not moved then
+  -- its receipt was faster than its answer
+  wake(v, next_at)
+  save(v)
+  return reply('idle', next_at - now, v)
+end
 if not alive(v) or v.f.n ~= n or not moved then
   save(v)
   return {'gone', 0}
 end
-local next_at = math.min(num(v, 'until'), num(v, 'expires'))
 local queued = false
 if ARGV[3] == 'accepted' then
   wake(v, next_at)
 elseif follow == 'advance' or at >= num(v, 'until') then
-  queued = advance(v, now, ARGV[4], ARGV[8], tonumber(ARGV[9]))
+  queued = advance(v, now, ARGV[4], ARGV[9], tonumber(ARGV[10]))
   next_at = num(v, 'expires')
 else
   if follow == 'retry' then
     d.status, d.reason = 'queued', '-'
     keep(v, n, d)
   else
-    queue(v, now, num(v, 'step'), ARGV[4], tonumber(ARGV[9]))
+    queue(v, now, num(v, 'step'), ARGV[4], tonumber(ARGV[10]))
   end
   queued, next_at = at == now, at
   if not queued then wake(v, at) end

@@ -4,9 +4,9 @@
 -- KEYS 1 the number's pointer  2 due  3... idempotency records
 -- ALSO the verification that the pointer names
 -- ARGV 1 binding: own code and transaction, '' for neither  2 fingerprints, one for each record
--- Answers: found, gone, conflict, or the first answer of verification_start again.
+-- Answers: found, other (alive, but for another code or transaction), gone, conflict, or the first answer of verification_start again.
 local past = remembered(3, ARGV[2])
 if past then return past end
 local v = latest(KEYS[1], KEYS[2])
-if not v or not alive(v) or clock() >= num(v, 'expires') or (v.f.bind or '') ~= ARGV[1] then return {'gone', 0} end
-return {'found', 0, 'id', v.id}
+if not v or not alive(v) or clock() >= num(v, 'expires') then return {'gone', 0} end
+return {(v.f.bind or '') == ARGV[1] and 'found' or 'other', 0, 'id', v.id}

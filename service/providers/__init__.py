@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-from service.providers.console import Console
-from service.providers.webhook import Webhook
+from pydantic import BaseModel
 
-KINDS: Mapping[str, type[Console | Webhook]] = {"console": Console, "webhook": Webhook}
+_CLASSES = {
+    "aws": "Aws",
+    "azure": "Azure",
+    "console": "Console",
+    "infobip": "Infobip",
+    "messagebird": "MessageBird",
+    "meta": "Meta",
+    "plivo": "Plivo",
+    "sinch": "Sinch",
+    "sns": "Sns",
+    "telnyx": "Telnyx",
+    "twilio": "Twilio",
+    "vonage": "Vonage",
+    "vonage_sms": "VonageSms",
+    "webhook": "Webhook",
+}
 
-__all__ = ["KINDS", "Console", "Webhook"]
+
+class _Kinds(Mapping[str, type[BaseModel]]):
+    """The classes by their kinds. Each is loaded when it is asked for: only what is configured costs memory."""
+
+    def __getitem__(self, kind: str) -> type[BaseModel]:
+        name = _CLASSES[kind]
+        found: type[BaseModel] = getattr(import_module(f"service.providers.{kind}"), name)
+        return found
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in _CLASSES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+KINDS: Mapping[str, type[BaseModel]] = _Kinds()

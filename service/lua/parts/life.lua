@@ -17,6 +17,7 @@ local function finish(v, now, status, cause)
   put(v, 'status', status)
   put(v, 'ended', now)
   put(v, 'code', nil)
+  put(v, 'bind', nil)
   erase(v)
   note(v, now, 'verification.' .. status, nil, cause)
   v.f.noticed = status

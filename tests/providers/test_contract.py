@@ -1,0 +1,227 @@
+"""The same questions to every provider, whatever it is.
+
+Each is asked as its own tests set it up: the first adapter that their file names.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import import_module
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from service.errors import BadWebhook
+from service.provider import (
+    REASONS,
+    Accepted,
+    Channel,
+    Line,
+    Message,
+    Provider,
+    Receipt,
+    Rejected,
+    Request,
+    Response,
+    ShakesHands,
+    TakesFeedback,
+    Webhook,
+)
+from service.providers import KINDS
+from service.providers.console import Console
+from service.texts import Texts
+
+NOW = datetime(2026, 11, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+NUMBER, CODE = "+447400123456", "90817263"
+TOKEN = "ver_00aaaaaaaaaaaaaaaaaaaa.0.Zk3vB1xq8LwT5yRj2NcPdA"
+TEXTS = Texts()
+
+
+@cache
+def adapter(kind: str) -> Any:
+    """The provider as its own tests set it up."""
+    if kind == "console":
+        return Console()
+    there = vars(import_module(f"tests.providers.test_{kind}")).values()
+    return next(one for one in there if isinstance(one, KINDS[kind]))
+
+
+SENDS = [(kind, channel) for kind in KINDS if kind != "console" for channel in sorted(adapter(kind).channels)]
+
+
+def message(channel: Channel, locale: str = "en", *, kind: str = "x") -> Message:
+    """A message with a number, a code and a text that can be known again."""
+    return Message(
+        delivery=TOKEN.rpartition(".")[0],
+        channel=channel,
+        to=NUMBER,
+        text=TEXTS.render(channel, "login", locale, code=CODE, brand="Shop", minutes=10),
+        code=CODE,
+        locale=locale,
+        application="shop",
+        brand="Shop",
+        purpose="login",
+        expires_at=NOW + timedelta(minutes=10),
+        receipt_url=f"https://otp.example.com/receipts/{kind}/{TOKEN}",
+    )
+
+
+def request(kind: str, channel: Channel, locale: str = "en") -> Request:
+    """What the provider is sent."""
+    made = adapter(kind).request(message(channel, locale, kind=kind), NOW)
+    assert isinstance(made, Request)
+    return made
+
+
+def secrets(model: BaseModel) -> list[str]:
+    """The secret settings of an adapter."""
+    return [value.get_secret_value() for _, value in model if isinstance(value, SecretStr)]
+
+
+def spellings(secret: str) -> set[str]:
+    """A word as it may hide in a URL or a header."""
+    raw = secret.encode()
+    return {secret, quote(secret, safe=""), raw.hex(), base64.b64encode(raw).decode().rstrip("=")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_a_provider_and_frozen(kind: str) -> None:
+    """It carries something, says its kind, and cannot be changed."""
+    one = adapter(kind)
+    provider: Provider = one
+    assert provider.channels
+    assert provider.channels <= frozenset(Channel)
+    assert one.kind == kind
+    with pytest.raises(ValidationError):
+        one.kind = "other"
+    with pytest.raises(ValidationError):
+        type(one).model_validate({**one.model_dump(), "colour": "red"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_repr_hides_its_secrets(kind: str) -> None:
+    """However it is printed."""
+    one = adapter(kind)
+    for secret in secrets(one):
+        assert secret not in f"{one!r} {one} {one.model_dump()}"
+
+
+@pytest.mark.parametrize(("kind", "channel"), SENDS)
+def test_number_and_code_are_in_the_body_and_nowhere_else(kind: str, channel: Channel) -> None:
+    """Never in the URL, never in a header, never in the `repr`."""
+    made = request(kind, channel)
+    body = made.body.decode()
+    assert NUMBER[1:] in body
+    public = f"{made.url} {dict(made.headers)} {made!r} {message(channel)!r}"
+    for secret in (CODE, NUMBER[1:], NUMBER[3:]):
+        assert not [spelling for spelling in spellings(secret) if spelling in public]
+    assert not [secret for secret in secrets(adapter(kind)) if secret in f"{made.url} {made!r}"]
+
+
+@pytest.mark.parametrize(("kind", "channel"), SENDS)
+def test_the_same_message_is_the_same_request(kind: str, channel: Channel) -> None:
+    """An adapter has no clock and no chance of its own."""
+    assert request(kind, channel) == request(kind, channel)
+
+
+@pytest.mark.parametrize(("kind", "channel"), SENDS)
+def test_every_locale_can_be_sent(kind: str, channel: Channel) -> None:
+    """Also one that nobody has heard of."""
+    for locale in (*TEXTS.locales, "tlh", "x-y-z"):
+        assert request(kind, channel, locale).url.startswith(("https://", "http://"))
+
+
+ANSWERS = st.one_of(
+    st.binary(max_size=60),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+        lambda inside: (
+            st.lists(inside, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(["messages", "status", "error", "code", "errors", "data", "id", "result", "value"]),
+                inside,
+                max_size=3,
+            )
+        ),
+        max_leaves=6,
+    ).map(lambda value: repr(value).replace("'", '"').replace("None", "null").lower().encode()),
+)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "console"])
+@settings(max_examples=60)
+@given(status=st.integers(100, 599), body=ANSWERS)
+def test_any_answer_means_something(kind: str, status: int, body: bytes) -> None:
+    """Accepted, or rejected for a reason that the cascade knows; never an exception."""
+    one = adapter(kind)
+    made = one.request(message(min(one.channels), kind=kind), NOW)
+    outcome = one.read(Response(made, status, {}, body))
+    assert isinstance(outcome, (Accepted, Rejected))
+    if isinstance(outcome, Rejected):
+        assert outcome.reason in REASONS
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "console"])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 408])
+def test_what_may_pass_is_tried_again(kind: str, status: int) -> None:
+    """Server errors and throttling are transient for everybody."""
+    one = adapter(kind)
+    for channel in one.channels:
+        made = one.request(message(channel, kind=kind), NOW)
+        outcome = one.read(Response(made, status, {"retry-after": "7"}, b""))
+        assert isinstance(outcome, Rejected)
+        assert REASONS[outcome.reason].retry
+        assert outcome.retry_after == 7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60)
+@given(
+    body=st.binary(max_size=80) | st.sampled_from([b"{}", b"[]", b'{"type": 1}', b"a=b&a=c", b'{"data": []}']),
+    query=st.sampled_from(["", "?a=b", "?status=delivered&id=1"]),
+    headers=st.dictionaries(st.sampled_from(["content-type", "authorization", "x-signature"]), st.text(max_size=9)),
+)
+def test_a_strangers_webhook_is_forged_malformed_or_nothing(
+    kind: str, body: bytes, query: str, headers: dict[str, str]
+) -> None:
+    """Never an exception of another kind, and never a receipt, where the provider signs."""
+    one = adapter(kind)
+    webhook = Webhook(f"https://otp.example.com/receipts/{kind}/{TOKEN}{query}", headers, body)
+    for ask in (one.receipts, *([lambda hook, _: one.handshake(hook)] if isinstance(one, ShakesHands) else [])):
+        try:
+            said = ask(webhook, NOW)
+        except BadWebhook:
+            continue
+        assert said is None or said == [] or all(isinstance(receipt, Receipt) for receipt in said)
+        assert not said or kind in UNSIGNED
+
+
+UNSIGNED = {"infobip", "vonage_sms"}
+"""Whose receipts are kept honest by the token in their path alone; `vonage_sms` unless its account signs."""
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "console"])
+def test_feedback_names_no_person(kind: str) -> None:
+    """Where a provider wants to know of conversions, it hears of a message, not of a number or a code."""
+    one = adapter(kind)
+    ask = one.feedback if isinstance(one, TakesFeedback) else lambda *_, **__: None
+    for channel in adapter(kind).channels:
+        for converted in (True, False):
+            made = ask("SM" + "0" * 32, channel, converted=converted, now=NOW)
+            if made is not None:
+                assert NUMBER[1:] not in f"{made.url} {made.body!r}"
+                assert not [secret for secret in secrets(adapter(kind)) if secret in made.url]
+
+
+def test_the_console_prints_a_line() -> None:
+    """It is the one that sends nothing over a network."""
+    made = Console().request(message(Channel.SMS), NOW)
+    assert isinstance(made, Line)
+    assert CODE in made.text
+    assert CODE not in repr(made)

@@ -1,0 +1,105 @@
+"""Real adapters in a whole service: a code goes by Twilio's SMS and Meta's WhatsApp, and its approval is told."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import httpx
+import pytest
+import time_machine
+
+from service import config
+from service.app import Service
+from service.providers import KINDS
+from tests.world import NUMBER, Gateway, World, table
+
+pytestmark = pytest.mark.anyio
+
+SID = "SM" + "0" * 32
+TWILIO = {
+    "kind": "twilio",
+    "account_sid": "AC" + "0" * 32,
+    "auth_token": "a-token-of-twilio",
+    "sms_from": "+15005550006",
+}
+META = {
+    "kind": "meta",
+    "access_token": "a-token-of-meta",
+    "app_secret": "a-secret-of-meta",
+    "verify_token": "a-word-of-ours",
+    "whatsapp_from": "106540352242922",
+    "template": "otp_code",
+}
+CASCADE = [
+    {"channel": "sms", "providers": ["twilio"], "wait": "20s"},
+    {"channel": "whatsapp", "providers": ["meta"], "wait": "20s"},
+]
+
+
+class Vendors:
+    """Twilio and Meta, as far as a code needs them."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Take whatever is asked."""
+        body = request.content.decode()
+        said = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
+        self.asked.append((request.url.path.rpartition("/")[2], said))
+        if request.url.host == "graph.facebook.com":
+            return httpx.Response(200, json={"messages": [{"id": "wamid.1"}]})
+        return httpx.Response(201, json={"sid": SID, "status": "queued"})
+
+
+async def test_a_code_goes_by_sms_then_whatsapp_and_its_use_is_told() -> None:
+    """Each vendor's own receipts move the cascade; Meta's come to one address for all and name their delivery."""
+    vendors = Vendors()
+    settings = table(_top={"providers": {"twilio": TWILIO, "meta": META} | table()["providers"]}, cascade=CASCADE)
+    service = Service(config.check(settings, KINDS, {}), transport=httpx.MockTransport(vendors))
+    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
+        one = World(service, Gateway(), clock)
+        started = await one.create()
+        [(_, sms)] = vendors.asked
+        assert sms["To"] == NUMBER
+
+        path = sms["StatusCallback"].removeprefix("https://otp.example.com")
+        form = {"MessageSid": SID, "MessageStatus": "undelivered", "ErrorCode": "30003"}
+        signed = sms["StatusCallback"] + "".join(name + form[name] for name in sorted(form))
+        mac = hmac.digest(TWILIO["auth_token"].encode(), signed.encode(), "sha1")
+        headers = {"x-twilio-signature": base64.b64encode(mac).decode()}
+        assert (await one.receipts.post(path, data=form, headers={"x-twilio-signature": "x"})).status_code == 401
+        assert (await one.receipts.post(path, data=form, headers=headers)).status_code == 200
+        await one.work()
+
+        [_, (_, whatsapp)] = vendors.asked
+        asked = "?hub.mode=subscribe&hub.verify_token=a-word-of-ours&hub.challenge=7"
+        assert (await one.receipts.get(f"/receipts/meta{asked}")).text == "7"
+        foreign = {"id": "wamid.0", "status": "failed", "biz_opaque_callback_data": "somebody else's"}
+        mine = {
+            "id": "wamid.1",
+            "status": "delivered",
+            "biz_opaque_callback_data": whatsapp["biz_opaque_callback_data"],
+        }
+        body = json.dumps({"entry": [{"changes": [{"value": {"statuses": [foreign, mine]}}]}]})
+        mac256 = hmac.new(META["app_secret"].encode(), body.encode(), hashlib.sha256).hexdigest()
+        headers = {"x-hub-signature-256": f"sha256={mac256}"}
+        assert (await one.receipts.post("/receipts/meta", content=body, headers=headers)).status_code == 200
+        assert (await one.receipts.post("/receipts/meta", content=body)).status_code == 401
+        found = await one.get(started["id"])
+        assert [(d["provider"], d["status"]) for d in found["deliveries"]] == [
+            ("twilio", "failed"),
+            ("meta", "delivered"),
+        ]
+
+        code = whatsapp["template"]["components"][0]["parameters"][0]["text"]
+        assert code in sms["Body"]
+        assert (await one.check(started["id"], code))["valid"]
+        await service.stop()
+    assert vendors.asked[2:] == [("Feedback.json", {"Outcome": "confirmed"})]

@@ -1,0 +1,273 @@
+"""Infobip: what it is sent, what it answers and what it reports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
+
+from service import provider
+from service.errors import BadWebhook, Malformed
+from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.providers import infobip
+from service.providers.infobip import Infobip
+
+DATA = Path(__file__).parent.parent / "data" / "infobip"
+SENDS: dict[str, dict[str, Any]] = {
+    example["channel"]: example for example in json.loads((DATA / "sends.json").read_text())["examples"]
+}
+RECEIPTS: list[dict[str, Any]] = [
+    case for file in sorted(DATA.glob("receipts-*.json")) for case in json.loads(file.read_text())["cases"]
+]
+STATES = {"accepted": Status.ACCEPTED, "sent": Status.SENT, "delivered": Status.DELIVERED, "read": Status.READ}
+NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
+ACCOUNT = Infobip(
+    api_url="https://xxxxx.api.infobip.com",
+    api_key=SecretStr("the-key"),
+    sms_from="AcmeInc",
+    voice_from="442032864231",
+    whatsapp_from="441134960000",
+    whatsapp_template="otp_code",
+    whatsapp_languages=("en", "de", "pt_BR"),
+)
+MESSAGE = Message(
+    delivery="att_7Q2f9cV1",
+    channel=Channel.SMS,
+    to="+14155550123",
+    text="482913 is your code",
+    code="482913",
+    locale="en",
+    application="shop",
+    brand="Shop",
+    purpose="login",
+    expires_at=NOW + timedelta(minutes=2),
+    receipt_url="https://otp.example.com/v1/hooks/infobip",
+)
+SPOKEN = "Your code is 4, 8, 2, 9, 1, 3."
+REQUEST = Request("https://xxxxx.api.infobip.com/sms/3/messages", {}, b"")
+
+
+def report(said: object) -> provider.Webhook:
+    """A webhook as the listener hands it on; nothing about it is signed."""
+    return provider.Webhook("https://otp.example.com/receipts/ib/token", {}, json.dumps(said).encode())
+
+
+def message_on(channel: Channel) -> Message:
+    """The message of the examples on a channel."""
+    return replace(MESSAGE, channel=channel, text=SPOKEN if channel is Channel.VOICE else MESSAGE.text)
+
+
+@pytest.mark.parametrize("channel", [Channel.SMS, Channel.VOICE, Channel.WHATSAPP])
+def test_requests_are_the_documented_ones(channel: Channel) -> None:
+    """The SMS says its validity in seconds, and the call leaves the voice to Infobip: the examples do otherwise."""
+    request, example = ACCOUNT.request(message_on(channel), NOW), SENDS[channel]["request"]
+    expected = example["body"]["messages"][0]
+    if channel is Channel.SMS:
+        expected = expected | {"options": {"validityPeriod": {"amount": 120, "timeUnit": "SECONDS"}}}
+    if channel is Channel.VOICE:
+        expected = {name: value for name, value in expected.items() if name != "voice"} | {"validityPeriod": 2}
+    assert (request.method, request.url) == ("POST", example["url"])
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["authorization"] == "App the-key"
+    assert json.loads(request.body) == {"messages": [expected]}
+
+
+@pytest.mark.parametrize("channel", [Channel.SMS, Channel.VOICE, Channel.WHATSAPP])
+def test_nothing_secret_shows(channel: Channel) -> None:
+    """No number and no code in URL, headers or repr; no key in a repr."""
+    request = ACCOUNT.request(message_on(channel), NOW)
+    assert not any(secret in f"{request.url} {request.headers}" for secret in ("482913", "4155550123"))
+    assert not any(secret in f"{request!r} {ACCOUNT!r}" for secret in ("482913", "4155550123", "the-key"))
+
+
+def test_trying_again_repeats_the_name() -> None:
+    """So that Infobip refuses to send a delivery twice, and says no more than that it has it."""
+    first, second = (json.loads(ACCOUNT.request(MESSAGE, NOW).body)["messages"][0] for _ in range(2))
+    assert first["destinations"] == second["destinations"] == [{"to": "14155550123", "messageId": MESSAGE.delivery}]
+    refusal = SENDS["sms"]["errors"][0]["body"]
+    assert ACCOUNT.read(Response(REQUEST, 200, {}, json.dumps(refusal).encode())) == Accepted(MESSAGE.delivery)
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(-5, 1), (0.2, 1), (90, 90), (10**6, 48 * 3600)])
+def test_the_validity_is_what_is_left_of_the_code(left: float, seconds: int) -> None:
+    """At least a second, or a minute for a call; at most the two days that Infobip allows."""
+    message = replace(MESSAGE, expires_at=NOW + timedelta(seconds=left))
+    said = json.loads(ACCOUNT.request(message, NOW).body)["messages"][0]
+    assert said["options"]["validityPeriod"] == {"amount": seconds, "timeUnit": "SECONDS"}
+    call = json.loads(ACCOUNT.request(replace(message, channel=Channel.VOICE), NOW).body)["messages"][0]
+    assert call["validityPeriod"] == -(-seconds // 60)
+
+
+@pytest.mark.parametrize(
+    ("locale", "spoken", "template"),
+    [
+        ("en-GB", "en-gb", "en"),
+        ("de", "de", "de"),
+        ("pt-BR", "pt-br", "pt_BR"),
+        ("pt", "pt-pt", "en"),
+        ("nb", "no", "en"),
+        ("zh-Hant", "zh-tw", "en"),
+    ],
+)
+def test_languages_are_called_as_infobip_does(locale: str, spoken: str, template: str) -> None:
+    """A template that is not approved in the language comes in its first."""
+    call = ACCOUNT.request(replace(message_on(Channel.VOICE), locale=locale), NOW)
+    assert json.loads(call.body)["messages"][0]["language"] == spoken
+    chat = ACCOUNT.request(replace(message_on(Channel.WHATSAPP), locale=locale), NOW)
+    assert json.loads(chat.body)["messages"][0]["content"]["language"] == template
+
+
+@pytest.mark.parametrize("channel", sorted(SENDS))
+def test_success_answers_are_accepted(channel: str) -> None:
+    """Each with the name that we gave the message."""
+    success = SENDS[channel]["success"]
+    answer = Response(REQUEST, success["status"], {}, json.dumps(success["body"]).encode())
+    assert ACCOUNT.read(answer) == Accepted("att_7Q2f9cV1")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "meaning"),
+    [
+        (200, {"messages": [{"status": {"groupName": "REJECTED", "id": 52}}]}, Rejected("invalid_number", 7.0)),
+        (200, {"messages": [{"status": {"groupName": "REJECTED", "id": 12}}]}, Rejected("balance", 7.0)),
+        (200, {"messages": [{"status": {"groupName": "REJECTED", "id": 87}}]}, Rejected("fraud_blocked", 7.0)),
+        (200, {"messages": [{"status": {"groupName": "REJECTED", "id": 424242}}]}, Rejected("unknown", 7.0)),
+        (200, {"messages": [{"status": {"groupName": "UNDELIVERABLE", "id": 9}}]}, Rejected("unreachable", 7.0)),
+        (200, {}, Accepted("")),
+        (200, {"messages": []}, Accepted("")),
+        (200, {"messages": [{"messageId": 7, "status": "?"}]}, Accepted("")),
+        (401, SENDS["sms"]["errors"][1]["body"], Rejected("auth", 7.0)),
+        (400, {"requestError": {"serviceException": {"messageId": "BAD_REQUEST"}}}, Rejected("request", 7.0)),
+        (429, {}, Rejected("rate_limited", 7.0)),
+        (500, {}, Rejected("provider_error", 7.0)),
+    ],
+)
+def test_answers_are_read_as_documented(status: int, body: object, meaning: Accepted | Rejected) -> None:
+    """A refusal hides in a 200; a status that is not 2xx says enough by itself."""
+    assert ACCOUNT.read(Response(REQUEST, status, {"retry-after": "7"}, json.dumps(body).encode())) == meaning
+
+
+@pytest.mark.parametrize("case", RECEIPTS, ids=[case["name"] for case in RECEIPTS])
+def test_reports_are_read_as_documented(case: dict[str, Any]) -> None:
+    """Each with its delivery, which is the name that we gave."""
+    receipts = ACCOUNT.receipts(provider.Webhook(case["url"], {}, case["body"].encode()), NOW)
+    assert [(receipt.status, receipt.message_id, receipt.delivery) for receipt in receipts] == [
+        (STATES.get(event["state"], Status.FAILED), event["message_id"], event["reference"]) for event in case["expect"]
+    ]
+    for receipt, event in zip(receipts, case["expect"], strict=True):
+        assert (receipt.reason is not None) is (receipt.status is Status.FAILED)
+        assert "error_class" not in event or receipt.reason == event["error_class"]
+
+
+@pytest.mark.parametrize(
+    ("group", "status", "error", "expected"),
+    [
+        ("REJECTED", 52, 0, (Status.FAILED, "invalid_number")),
+        ("REJECTED", 23, 0, (Status.ACCEPTED, None)),
+        ("PENDING", 26, 0, (Status.ACCEPTED, None)),
+        ("EXPIRED", 15, 4098, (Status.FAILED, "expired")),
+        ("EXPIRED", 99999, 99999, (Status.FAILED, "expired")),
+        ("EXPIRED", 87, 0, (Status.FAILED, "fraud_blocked")),
+        ("UNDELIVERABLE", 99999, 99999, (Status.FAILED, "unknown")),
+        ("UNDELIVERABLE", 96, 10200, (Status.FAILED, "unreachable")),
+        ("DELIVERED", 5, 10003, (Status.DELIVERED, None)),
+        ("DELIVERED", 5, 10002, (Status.FAILED, "unreachable")),
+    ],
+)
+def test_the_group_and_the_ids_make_the_meaning(
+    group: str, status: int, error: int, expected: tuple[Status, str | None]
+) -> None:
+    """A call that a machine took reached nobody, though the group says delivered."""
+    said = {"messageId": "m", "status": {"groupName": group, "id": status}, "error": {"id": error}}
+    assert ACCOUNT.receipts(report({"results": [said]}), NOW) == [Receipt(*expected, "m", "m")]
+
+
+def test_words_that_nobody_knows_are_passed_over() -> None:
+    """A new group, or none, says nothing that we could use."""
+    assert ACCOUNT.receipts(report({"results": [{"status": {"groupName": "TELEPORTED"}}, {}]}), NOW) == []
+
+
+def test_every_reason_is_one_of_ours() -> None:
+    """Else a failure would lead nowhere."""
+    assert {*infobip._ERROR_REASONS.values(), *infobip._STATUS_REASONS.values()} <= REASONS.keys()  # noqa: SLF001 - tables
+
+
+@pytest.mark.parametrize("said", [{}, [], {"results": {}}, {"results": [1]}, "x", {"results": None}])
+def test_a_body_that_is_no_report_is_malformed(said: object) -> None:
+    """So that the sender learns of it."""
+    with pytest.raises(Malformed):
+        ACCOUNT.receipts(report(said), NOW)
+
+
+def test_conversions_are_told_where_that_is_switched_on() -> None:
+    """Only of an SMS, and only that its code was used."""
+    teller = ACCOUNT.model_copy(update={"conversions": True})
+    sent = json.loads(teller.request(MESSAGE, NOW).body)
+    assert sent["options"] == {"conversionTracking": {"useConversionTracking": True}}
+    told = teller.feedback("ver_a.0/?", Channel.SMS, converted=True, now=NOW)
+    assert told is not None
+    assert (told.method, told.url) == ("POST", "https://xxxxx.api.infobip.com/ct/1/log/end/ver_a.0%2F%3F")
+    assert told.headers["authorization"] == "App the-key"
+    assert teller.feedback("m", Channel.SMS, converted=False, now=NOW) is None
+    assert teller.feedback("m", Channel.VOICE, converted=True, now=NOW) is None
+    assert ACCOUNT.feedback("m", Channel.SMS, converted=True, now=NOW) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=50)
+@given(body=st.binary(max_size=200), said=JSON)
+def test_rubbish_is_malformed_or_noise(body: bytes, said: object) -> None:
+    """Wherever it stands, in a report or in an answer."""
+    entries = [said, {"status": said, "error": said, "messageId": said}, {"status": {"groupName": said, "id": said}}]
+    entries += [{"status": {"groupName": "REJECTED", "id": said}, "error": {"id": said}}]
+    bodies = [body, json.dumps(said).encode()]
+    bodies += [json.dumps({"results": [entry], "messages": [entry]}).encode() for entry in entries]
+    for rubbish in bodies:
+        assert isinstance(ACCOUNT.read(Response(REQUEST, 200, {}, rubbish)), (Accepted, Rejected))
+        try:
+            receipts = ACCOUNT.receipts(provider.Webhook("https://x.example/", {}, rubbish), NOW)
+        except BadWebhook:
+            continue
+        assert all(isinstance(receipt, Receipt) for receipt in receipts)
+
+
+def test_channels_follow_the_senders() -> None:
+    """What has no sender is not carried."""
+    assert ACCOUNT.channels == {Channel.SMS, Channel.VOICE, Channel.WHATSAPP}
+    only = Infobip(api_url="https://x.api.infobip.com", api_key=SecretStr("k"), voice_from="442032864231")
+    assert only.channels == {Channel.VOICE}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sms_from": None}, "at least one of"),
+        ({"sms_from": ""}, "sms_from"),
+        ({"whatsapp_from": "441134960000"}, "whatsapp_template"),
+        ({"whatsapp_template": "otp"}, "whatsapp_from"),
+        ({"whatsapp_languages": []}, "whatsapp_languages"),
+        ({"api_key": ""}, "api_key"),
+        ({"api_url": "xxxxx.api.infobip.com"}, "api_url"),
+        ({"api_url": "https://user:password@x.api.infobip.com"}, "api_url"),
+        ({"api_url": "https://x.api.infobip.com/"}, "api_url"),
+        ({"base_url": "https://x.api.infobip.com"}, "base_url"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], message: str) -> None:
+    """At the start, not at the first message."""
+    right = {"api_url": "https://x.api.infobip.com", "api_key": "k", "sms_from": "AcmeInc"}
+    with pytest.raises(ValidationError, match=message):
+        Infobip.model_validate({**right, **wrong})

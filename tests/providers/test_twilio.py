@@ -1,0 +1,386 @@
+"""Twilio: messages, templates, calls, and both of its signatures."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlencode
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openapi_schema_validator import OAS30Validator
+from pydantic import SecretStr, ValidationError
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # it publishes no types
+
+from service import provider
+from service.errors import BadWebhook, Forged, Malformed
+from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.providers.twilio import Twilio
+
+DATA = Path(__file__).parent.parent / "data" / "twilio"
+
+
+def data(name: str) -> dict[str, Any]:
+    """One file of the contract."""
+    said: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
+    return said
+
+
+NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
+ACCOUNT = "AC0123456789abcdef0123456789abcdef"
+TOKEN, OLD_TOKEN, SHARED_KEY = "e7871fa7ff19c12a1c38efac101c8239", "0f0e0d0c0b0a", "786f3c67600a1a3325595280b17d7493"
+URL = "https://otp.example.com/v1/hooks/twilio?ref=att_7Q2f9cV1"
+FORM = "application/x-www-form-urlencoded"
+SETTINGS: dict[str, Any] = {
+    "account_sid": ACCOUNT,
+    "auth_token": TOKEN,
+    "sms_from": "MG0123456789abcdef0123456789abcdef",
+    "whatsapp_from": "+15005550006",
+    "whatsapp_template": "HX0123456789abcdef0123456789abcdef",
+    "voice_from": "+15005550006",
+}
+TWILIO = Twilio.model_validate({**SETTINGS, "old_auth_token": OLD_TOKEN, "webhook_key": SHARED_KEY})
+MESSAGE = Message(
+    delivery="ver_00aaaaaaaaaaaaaaaaaaaa.0",
+    channel=Channel.SMS,
+    to="+14155550123",
+    text="482913 is your code",
+    code="482913",
+    locale="en",
+    application="shop",
+    brand="Shop",
+    purpose="login",
+    expires_at=NOW + timedelta(seconds=120),
+    receipt_url=URL,
+)
+CALL = replace(MESSAGE, channel=Channel.VOICE, text="Your code is 4, 8, 2, 9, 1, 3.")
+WHATSAPP = replace(MESSAGE, channel=Channel.WHATSAPP)
+DELIVERED = {"MessageSid": "SM1", "MessageStatus": "delivered"}
+RECEIPTS = data("receipts-message")["cases"] + data("receipts-call")["cases"]
+STATES = {"accepted": Status.ACCEPTED, "sent": Status.SENT, "delivered": Status.DELIVERED, "read": Status.READ}
+
+
+def fields(request: Request | None) -> dict[str, list[str]]:
+    """What a form says."""
+    assert request is not None
+    return parse_qs(request.body.decode(), keep_blank_values=True)
+
+
+def signed(params: Mapping[str, str], secret: str = TOKEN, *, url: str = URL, sha256: bool = False) -> provider.Webhook:
+    """A webhook that Twilio's own library has signed, by either scheme."""
+    headers = {"content-type": FORM}
+    if sha256:
+        headers["x-twilio-webhooks-signature-settings"] = "key=webhooks_sharedkey_1, algorithm=HMAC_SHA256"
+    algorithm = "HMAC_SHA256" if sha256 else "HMAC_SHA1"
+    headers["x-twilio-signature"] = RequestValidator(secret).compute_signature(url, dict(params), algorithm)
+    return provider.Webhook(url, headers, urlencode(params).encode())
+
+
+@pytest.mark.parametrize("vector", data("signatures")["vectors"], ids=lambda vector: vector["description"])
+def test_signatures_are_judged_as_by_the_reference(vector: dict[str, Any]) -> None:
+    """Each vector, right or tampered with, by its own key for both schemes."""
+    twilio = Twilio.model_validate({**SETTINGS, "auth_token": vector["secret"], "webhook_key": vector["secret"]})
+    headers = {name.lower(): value for name, value in vector["headers"].items()}
+    webhook = provider.Webhook(vector["url"], headers, vector["body"].encode())
+    if vector["valid"]:
+        assert {receipt.status for receipt in twilio.receipts(webhook, NOW)} <= {Status.DELIVERED}
+    else:
+        with pytest.raises(Forged):
+            twilio.receipts(webhook, NOW)
+
+
+@pytest.mark.parametrize("case", RECEIPTS, ids=lambda case: case["name"])
+def test_receipts_say_what_the_contract_says(case: dict[str, Any]) -> None:
+    """Status and reason; a word that nobody knows is nothing."""
+    [expected] = case["expect"]
+    receipts = TWILIO.receipts(signed(dict(parse_qsl(case["body"], keep_blank_values=True)), url=case["url"]), NOW)
+    if expected["state"] == "unknown":
+        assert receipts == []
+        return
+    [receipt] = receipts
+    assert receipt.status is STATES.get(expected["state"], Status.FAILED)
+    assert receipt.message_id == expected["message_id"]
+    assert (receipt.reason is not None) == (receipt.status is Status.FAILED)
+    if "error_class" in expected:
+        assert receipt.reason == expected["error_class"]
+
+
+@pytest.mark.parametrize(
+    ("said", "receipt"),
+    [
+        ({"CallStatus": "busy"}, Receipt(Status.FAILED, "unreachable", "CA1")),
+        ({"CallStatus": "no-answer"}, Receipt(Status.FAILED, "unreachable", "CA1")),
+        ({"CallStatus": "canceled"}, Receipt(Status.FAILED, "cancelled", "CA1")),
+        ({"CallStatus": "failed"}, Receipt(Status.FAILED, "unknown", "CA1")),
+        ({"CallStatus": "failed", "ErrorCode": "13227"}, Receipt(Status.FAILED, "geo_blocked", "CA1")),
+        ({"CallStatus": "completed", "CallDuration": "5"}, Receipt(Status.DELIVERED, None, "CA1")),
+        ({"CallStatus": "completed", "CallDuration": "4"}, Receipt(Status.FAILED, "unreachable", "CA1")),
+        ({"CallStatus": "completed", "CallDuration": "²"}, Receipt(Status.FAILED, "unreachable", "CA1")),
+        ({"CallStatus": "completed"}, Receipt(Status.FAILED, "unreachable", "CA1")),
+        (
+            {"CallStatus": "completed", "CallDuration": "60", "AnsweredBy": "fax"},
+            Receipt(Status.FAILED, "unreachable", "CA1"),
+        ),
+    ],
+)
+def test_a_call_is_delivered_only_if_a_person_could_hear_the_code(said: dict[str, str], receipt: Receipt) -> None:
+    """A machine, a fax, or four seconds are as good as no answer."""
+    assert TWILIO.receipts(signed({**said, "CallSid": "CA1"}), NOW) == [receipt]
+
+
+@pytest.mark.parametrize("kind", ["message", "call"])
+def test_every_documented_status_is_known(kind: str) -> None:
+    """All but those that say nothing of a delivery."""
+    table = data(f"statuses-{kind}")
+    for word, meaning in table["statuses"].items():
+        receipts = TWILIO.receipts(signed({table["field"]: word, "MessageSid": "SM1", "CallDuration": "9"}), NOW)
+        silent = meaning["state"] in ("unknown", "ignore")
+        assert [receipt.status for receipt in receipts] == (
+            [] if silent else [STATES.get(meaning["state"], Status.FAILED)]
+        )
+
+
+def test_every_documented_code_has_its_reason() -> None:
+    """In a receipt, in an error, and in an answer that accepts at first sight."""
+    for code, meaning in data("error-codes")["codes"].items():
+        assert meaning["class"] in REASONS
+        said = {"MessageSid": "SM1", "MessageStatus": "failed", "ErrorCode": code}
+        assert TWILIO.receipts(signed(said), NOW) == [Receipt(Status.FAILED, meaning["class"], "SM1")]
+        request = TWILIO.request(MESSAGE, NOW)
+        error = Response(request, 400, {}, json.dumps({"code": int(code)}).encode())
+        refused = Response(request, 201, {}, json.dumps({"status": "queued", "error_code": int(code)}).encode())
+        assert TWILIO.read(error) == TWILIO.read(refused) == Rejected(meaning["class"])
+    nameless = Response(
+        TWILIO.request(MESSAGE, NOW), 201, {}, b'{"sid": "SM1", "status": "failed", "error_code": null}'
+    )
+    assert TWILIO.read(nameless) == Rejected("unknown")
+
+
+@pytest.mark.parametrize("message", [MESSAGE, WHATSAPP, CALL], ids=lambda message: message.channel)
+def test_requests_are_as_the_contract_and_the_interface_description_want_them(message: Message) -> None:
+    """Field for field, and valid by Twilio's OpenAPI document."""
+    [example] = [example for example in data("send-examples")["examples"] if example["channel"] == message.channel]
+    request = TWILIO.request(message, NOW)
+    said = fields(request)
+    expected = {
+        name: value if isinstance(value, list) else [value] for name, value in example["request"]["body"].items()
+    }
+    if message.channel is Channel.SMS:
+        expected["ProvideFeedback"] = ["true"]
+    assert said == expected
+    assert request.url == example["request"]["url"]
+    assert request.headers["authorization"] == "Basic " + b64encode(f"{ACCOUNT}:{TOKEN}".encode()).decode()
+    assert request.headers["content-type"] == FORM
+
+    document = data("messages-calls.openapi")
+    path = "/2010-04-01/Accounts/{AccountSid}/" + request.url.rpartition("/")[2]
+    schema = document["paths"][path]["post"]["requestBody"]["content"][FORM]["schema"]
+    assert said.keys() <= schema["properties"].keys()
+    typed: dict[str, Any] = {
+        name: values if schema["properties"][name].get("type") == "array" else values[0]
+        for name, values in said.items()
+    }
+    for name in typed.keys() & {"ValidityPeriod", "Timeout", "ProvideFeedback"}:
+        typed[name] = json.loads(typed[name])
+    OAS30Validator({**schema, "components": document["components"]}).validate(typed)
+
+    answer = Response(request, example["success"]["status"], {}, json.dumps(example["success"]["body"]).encode())
+    assert TWILIO.read(answer) == Accepted(example["success"]["body"]["sid"])
+    for error in example["errors"]:
+        answer = Response(request, error["status"], {"retry-after": "3"}, json.dumps(error["body"]).encode())
+        assert TWILIO.read(answer) == Rejected(error["class"], 3.0)
+
+
+@pytest.mark.parametrize(("left", "validity"), [(-5, "1"), (0.5, "1"), (59.9, "59"), (86_400, "36000")])
+def test_a_message_is_valid_as_long_as_its_code(left: float, validity: str) -> None:
+    """Within what Twilio takes."""
+    message = replace(MESSAGE, expires_at=NOW + timedelta(seconds=left))
+    assert fields(TWILIO.request(message, NOW))["ValidityPeriod"] == [validity]
+
+
+def test_a_message_goes_from_a_number_or_a_name_or_a_service() -> None:
+    """By what is configured; an API key takes the place of the token."""
+    key = {"api_key_sid": "SK0123456789abcdef0123456789abcdef", "api_key_secret": "sesame"}
+    for sender in ("+15005550006", "Shop", "3M Shop", "12345"):
+        request = Twilio.model_validate({**SETTINGS, **key, "sms_from": sender}).request(MESSAGE, NOW)
+        assert fields(request)["From"] == [sender]
+        assert "MessagingServiceSid" not in fields(request)
+        assert (
+            request.headers["authorization"]
+            == "Basic " + b64encode(f"{key['api_key_sid']}:{key['api_key_secret']}".encode()).decode()
+        )
+
+
+def test_a_call_is_spoken_in_the_language_of_its_text() -> None:
+    """As Twilio calls it, or as the operator says; where Twilio has no voice, in its default one. XML is escaped."""
+    twilio = Twilio.model_validate({**SETTINGS, "voice_languages": {"de": "de-AT", "sw": "sw-KE"}})
+    languages = {
+        "en": "en-US",
+        "en-GB": "en-US",
+        "pt-BR": "pt-BR",
+        "zh-Hant": "zh-TW",
+        "de": "de-AT",
+        "sw": "sw-KE",
+        "az": None,
+    }
+    for locale, language in languages.items():
+        message = replace(CALL, locale=locale, text="<Dial>&\"'</Dial>")
+        [twiml] = fields(twilio.request(message, NOW))["Twiml"]
+        [say] = ET.fromstring(twiml)  # noqa: S314 - our own words
+        assert (say.tag, say.get("language"), say.text) == ("Say", language, message.text)
+
+
+def test_whatsapp_takes_the_template_of_the_locale() -> None:
+    """The exact one, that of the language, or the default."""
+    german = "HX" + "d" * 32
+    twilio = Twilio.model_validate({**SETTINGS, "whatsapp_templates": {"de": german}})
+    for locale, template in {"de": german, "de-CH": german, "fr": SETTINGS["whatsapp_template"]}.items():
+        assert fields(twilio.request(replace(WHATSAPP, locale=locale), NOW))["ContentSid"] == [template]
+
+
+@pytest.mark.parametrize(("converted", "outcome"), [(True, "confirmed"), (False, "unconfirmed")])
+def test_the_use_of_a_code_is_reported_for_sms(converted: bool, outcome: str) -> None:
+    """To the message itself; never under a name that could be another path."""
+    sid = "SM0123456789abcdef0123456789abcdef"
+    request = TWILIO.feedback(sid, Channel.SMS, converted=converted, now=NOW)
+    assert fields(request) == {"Outcome": [outcome]}
+    assert request is not None
+    assert request.url == f"https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}/Messages/{sid}/Feedback.json"
+    assert TWILIO.feedback("../Calls", Channel.SMS, converted=converted, now=NOW) is None
+    assert TWILIO.feedback(sid, Channel.WHATSAPP, converted=converted, now=NOW) is None
+
+
+def test_nothing_secret_shows() -> None:
+    """Neither number nor code in a URL or header, nor any of them or a key in what is printed."""
+    for message in (MESSAGE, WHATSAPP, CALL):
+        request = TWILIO.request(message, NOW)
+        public = f"{request.url} {sorted(request.headers.items())} {request!r} {message!r} {TWILIO!r} {TWILIO}"
+        assert not any(secret in public for secret in ("482913", "4, 8", "4155550123", TOKEN, OLD_TOKEN, SHARED_KEY))
+
+
+def test_all_keys_are_taken_while_one_is_changed() -> None:
+    """And each only for its own scheme."""
+    old_key = "5f4dcc3b5aa765d61d8327deb882cf99"
+    twilio = Twilio.model_validate(
+        {**SETTINGS, "old_auth_token": OLD_TOKEN, "webhook_key": SHARED_KEY, "old_webhook_key": old_key}
+    )
+    for secret in (TOKEN, OLD_TOKEN, SHARED_KEY, old_key):
+        for sha256 in (False, True):
+            webhook = signed(DELIVERED, secret, sha256=sha256)
+            if sha256 == (secret in (SHARED_KEY, old_key)):
+                assert twilio.receipts(webhook, NOW) == [Receipt(Status.DELIVERED, None, "SM1")]
+            else:
+                with pytest.raises(Forged):
+                    twilio.receipts(webhook, NOW)
+    with pytest.raises(Forged):
+        Twilio.model_validate(SETTINGS).receipts(signed(DELIVERED, TOKEN, sha256=True), NOW)
+
+
+def test_one_changed_byte_is_refused() -> None:
+    """Of the body, the URL or the signature."""
+    webhook = signed(DELIVERED)
+    for index in range(len(webhook.body)):
+        body = bytearray(webhook.body)
+        body[index] ^= 1
+        with pytest.raises(Forged):
+            TWILIO.receipts(replace(webhook, body=bytes(body)), NOW)
+    for index in range(len(webhook.url)):
+        url = webhook.url[:index] + chr(ord(webhook.url[index]) ^ 1) + webhook.url[index + 1 :]
+        with pytest.raises(Forged):
+            TWILIO.receipts(replace(webhook, url=url), NOW)
+    signature = webhook.headers["x-twilio-signature"]
+    for index in range(len(signature)):
+        other = signature[:index] + chr(ord(signature[index]) ^ 1) + signature[index + 1 :]
+        with pytest.raises(Forged):
+            TWILIO.receipts(replace(webhook, headers={**webhook.headers, "x-twilio-signature": other}), NOW)
+
+
+def test_a_repeated_pair_counts_once() -> None:
+    """As Twilio signs it."""
+    webhook = signed(DELIVERED)
+    again = replace(webhook, body=webhook.body + b"&" + webhook.body)
+    assert TWILIO.receipts(again, NOW) == TWILIO.receipts(webhook, NOW)
+
+
+def test_a_receipt_without_an_id_is_malformed() -> None:
+    """It could be about anything."""
+    with pytest.raises(Malformed):
+        TWILIO.receipts(signed({"MessageStatus": "delivered"}), NOW)
+
+
+@settings(max_examples=50)
+@given(
+    body=st.binary(max_size=200),
+    headers=st.dictionaries(
+        st.sampled_from(["x-twilio-signature", "x-twilio-webhooks-signature-settings", "content-type"]),
+        st.text(max_size=40) | st.sampled_from([FORM, "algorithm=HMAC_SHA256"]),
+    ),
+)
+def test_rubbish_never_raises_anything_but_the_documented_errors(body: bytes, headers: dict[str, str]) -> None:
+    """Neither as a webhook nor as an answer."""
+    with pytest.raises(BadWebhook):
+        TWILIO.receipts(provider.Webhook(URL, headers, body), NOW)
+    for status in (201, 400, 500):
+        assert isinstance(
+            TWILIO.read(Response(TWILIO.request(MESSAGE, NOW), status, headers, body)), Accepted | Rejected
+        )
+
+
+@settings(max_examples=50)
+@given(
+    st.dictionaries(
+        st.sampled_from(["sid", "status", "code", "error_code"]), st.none() | st.integers() | st.lists(st.text())
+    ),
+    st.dictionaries(st.sampled_from(["MessageStatus", "CallStatus", "CallSid", "CallDuration"]), st.text(max_size=9)),
+)
+def test_rubbish_in_the_right_place_is_unknown_or_malformed(answer: dict[str, Any], said: dict[str, str]) -> None:
+    """Whatever stands where a word, an id or a code should be."""
+    body = json.dumps(answer).encode()
+    for status in (201, 400):
+        outcome = TWILIO.read(Response(TWILIO.request(MESSAGE, NOW), status, {}, body))
+        assert isinstance(outcome, Accepted) or outcome.reason in REASONS
+    try:
+        receipts = TWILIO.receipts(signed(said), NOW)
+    except Malformed:
+        return
+    assert all(isinstance(receipt, Receipt) for receipt in receipts)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"account_sid": "AC1"},
+        {"auth_token": None},
+        {"auth_token": None, "webhook_key": SHARED_KEY},
+        {"auth_token": None, "api_key_sid": "SK0123456789abcdef0123456789abcdef", "api_key_secret": "s"},
+        {"api_key_secret": "s"},
+        {"sms_from": "15005550006"},
+        {"sms_from": "MG0123" * 9},
+        {"whatsapp_template": None},
+        {"whatsapp_template": "otp"},
+        {"whatsapp_from": "whatsapp:+15005550006"},
+        {"voice_from": "Shop"},
+        {"voice_languages": {"en": '"/>'}},
+        {"sms_from": None, "whatsapp_from": None, "whatsapp_template": None, "voice_from": None},
+        {"api_url": "https://user:password@api.twilio.com"},
+        {"api_url": "ftp://api.twilio.com"},
+        {"unknown": 1},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes: dict[str, Any]) -> None:
+    """At the start, not at the first message."""
+    with pytest.raises(ValidationError):
+        Twilio.model_validate(SETTINGS | changes)
+
+
+def test_channels_follow_from_senders() -> None:
+    """Each has one of its own."""
+    assert TWILIO.channels == set(Channel)
+    assert Twilio(account_sid=ACCOUNT, auth_token=SecretStr(TOKEN), sms_from="Shop").channels == {Channel.SMS}
