@@ -7,17 +7,12 @@ from collections import Counter
 
 import pytest
 
-from service.errors import Unreadable
-from service.sealing import KeyRing
 from tests.world import (
     KEY,
-    NEXT_SECRET_KEY,
     NUMBER,
     OTHER_KEY,
     OTHER_NUMBER,
     READ_KEY,
-    SECRET_KEY,
-    World,
     world,
     wrong,
 )
@@ -361,88 +356,6 @@ async def test_test_numbers_send_nothing_and_have_no_cooldown() -> None:
         assert one.metric("otp_verifications_total", application="shop", country="GB", result="approved") == 0
 
 
-# Idempotency.
-
-
-async def test_an_idempotent_create_is_replayed_word_for_word() -> None:
-    """The same key and body: the first answer again, and nothing is sent. The order of fields makes no difference."""
-    async with world() as one:
-        first = await one.post("/verifications", {"to": NUMBER, "purpose": "signup"}, idempotency_key="a")
-        await one.work()
-        await one.check(first.json()["id"], one.gateway.last.code)
-        again = await one.post("/verifications", {"purpose": "signup", "to": NUMBER}, idempotency_key="a")
-        assert (again.status_code, again.json()) == (201, first.json())
-        assert len(one.gateway.sent) == 1
-        assert one.metric("otp_verifications_total", application="shop", country="GB", result="started") == 1
-
-
-async def test_an_idempotency_key_with_another_body_is_a_conflict() -> None:
-    """Also when the other body is about another number, which lives elsewhere."""
-    async with world() as one:
-        await one.post("/verifications", {"to": NUMBER}, idempotency_key="a")
-        for body in ({"to": NUMBER, "purpose": "signup"}, {"to": OTHER_NUMBER}, {"to": "+12015550123"}):
-            answer = await one.post("/verifications", body, idempotency_key="a")
-            assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_conflict")
-        other = await one.post("/verifications", {"to": OTHER_NUMBER}, key=OTHER_KEY, idempotency_key="a")
-        assert other.status_code == 201
-
-
-async def test_an_idempotent_check_replays_its_first_answer() -> None:
-    """A right answer stays right for whoever lost it; a wrong one costs no second attempt."""
-    async with world() as one:
-        started = await one.create()
-        code = one.gateway.last.code
-        for _ in range(3):
-            body = {"id": started["id"], "code": wrong(code)}
-            bad = await one.post("/verifications/check", body, idempotency_key="w")
-            assert (bad.json()["valid"], bad.json()["checks_remaining"]) == (False, 4)
-        for _ in range(3):
-            good = await one.post("/verifications/check", {"id": started["id"], "code": code}, idempotency_key="r")
-            assert good.json()["valid"]
-        without = await one.check(started["id"], code)
-        assert not without["valid"]
-        conflict = await one.post("/verifications/check", {"id": started["id"], "code": "0000"}, idempotency_key="r")
-        assert conflict.status_code == 409
-
-
-async def test_a_conflicting_check_gives_its_attempt_back() -> None:
-    """The key says that the request is broken; nothing was compared, so nothing is spent."""
-    async with world() as one:
-        first = await one.create()
-        code = one.gateway.last.code
-        second = await one.create(OTHER_NUMBER)
-        await one.post("/verifications/check", {"id": first["id"], "code": code}, idempotency_key="k")
-        conflict = await one.post("/verifications/check", {"id": second["id"], "code": code}, idempotency_key="k")
-        assert conflict.status_code == 409
-        assert (await one.get(second["id"]))["checks_remaining"] == 5
-
-
-async def test_conflicting_checks_at_once_give_back_no_more_than_they_took() -> None:
-    """However many share a key that belongs to another body, the attempts stay what they were."""
-    async with world() as one:
-        first = await one.create()
-        code = one.gateway.last.code
-        second = await one.create(OTHER_NUMBER)
-        await one.post("/verifications/check", {"id": first["id"], "code": code}, idempotency_key="k")
-        body = {"id": second["id"], "code": "0000"}
-        answers = [one.post("/verifications/check", body, idempotency_key="k") for _ in range(10)]
-        assert {answer.status_code for answer in await asyncio.gather(*answers)} == {409}
-        assert (await one.get(second["id"]))["checks_remaining"] == 5
-        bad = wrong(one.gateway.last.code)
-        await asyncio.gather(*[one.check(second["id"], bad) for _ in range(12)])
-        assert one.metric("otp_checks_total", application="shop", result="wrong") == 5
-
-
-async def test_parallel_checks_with_one_key_spend_one_attempt() -> None:
-    """Whoever settles second answers with what the first one got."""
-    async with world() as one:
-        started = await one.create()
-        body = {"id": started["id"], "code": wrong(one.gateway.last.code)}
-        answers = await asyncio.gather(*[one.post("/verifications/check", body, idempotency_key="k") for _ in range(5)])
-        assert all(answer.json()["valid"] is False for answer in answers)
-        assert (await one.get(started["id"]))["checks_remaining"] == 4
-
-
 # Who may.
 
 
@@ -472,107 +385,6 @@ async def test_a_key_opens_what_its_scopes_say() -> None:
         assert (await one.api.get(f"/verifications/{started['id']}", headers=headers)).status_code == 200
         answer = await one.post("/verifications", {"to": OTHER_NUMBER}, key=READ_KEY)
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-
-
-# Key rotation.
-
-
-async def rotated(one: World, *keys: str) -> World:
-    """The same store under another key ring, as a replica after its restart."""
-    import httpx
-
-    from service import config
-    from service.app import Service
-    from service.providers import KINDS
-    from tests.world import table
-
-    checked = config.check(table(_top={"secrets": {"keys": list(keys)}}), KINDS, {})
-    client = one.service.store._client  # noqa: SLF001 - the same embedded store, which only this process has
-    return World(Service(checked, client=client, transport=httpx.MockTransport(one.gateway)), one.gateway, one.clock)
-
-
-async def test_a_code_issued_under_the_old_key_still_checks_after_a_rotation() -> None:
-    """By id and by number; a create joins it, and its cascade goes on."""
-    async with world() as old:
-        started = await old.create()
-        new = await rotated(old, NEXT_SECRET_KEY, SECRET_KEY)
-        await new.travel(31)
-        assert new.gateway.channels == ["sms", "whatsapp"]
-        joined = await new.post("/verifications", {"to": NUMBER})
-        await new.work()
-        assert (joined.status_code, joined.json()["id"]) == (200, started["id"])
-        bad = await new.post("/verifications/check", {"to": NUMBER, "code": wrong(new.gateway.last.code)})
-        assert bad.json()["checks_remaining"] == 4
-        good = await new.post("/verifications/check", {"to": NUMBER, "code": new.gateway.last.code})
-        assert good.json()["valid"]
-        other = await new.create(OTHER_NUMBER)
-        assert (await new.check(other["id"], new.gateway.last.code))["valid"]
-
-
-async def test_a_check_by_number_finds_what_is_alive_under_whichever_key() -> None:
-    """An ended verification under the new key does not hide one that is pending under the old."""
-    async with world(_top={"guard": {"limits": {"number": []}}}) as old:
-        new = await rotated(old, NEXT_SECRET_KEY, SECRET_KEY)
-        first = await new.create()
-        await new.check(first["id"], new.gateway.last.code)
-        second = await old.create()
-        answer = await new.post("/verifications/check", {"to": NUMBER, "code": old.gateway.last.code})
-        assert (answer.json()["id"], answer.json()["valid"]) == (second["id"], True)
-
-
-async def test_another_transaction_replaces_the_pending_one_through_a_rotation() -> None:
-    """The same one joins it."""
-    paid = {"amount": "EUR 1.00", "payee": "A"}
-    async with world() as old:
-        first = await old.create(transaction=paid)
-        new = await rotated(old, NEXT_SECRET_KEY, SECRET_KEY)
-        joined = await new.post("/verifications", {"to": NUMBER, "transaction": paid})
-        assert (joined.status_code, joined.json()["id"]) == (429, first["id"])
-        await new.create(transaction=paid | {"amount": "EUR 2.00"})
-        assert (await new.get(first["id"]))["status"] == "canceled"
-
-
-async def test_idempotent_requests_are_known_again_through_a_rotation() -> None:
-    """Under whichever key they came first, and also when their verification has ended meanwhile."""
-    async with world() as old:
-        first = await old.post("/verifications", {"to": NUMBER}, idempotency_key="k")
-        await old.work()
-        code = old.gateway.last.code
-        guess = {"id": first.json()["id"], "code": wrong(code)}
-        wrong_one = await old.post("/verifications/check", guess, idempotency_key="w")
-        for keys in ((SECRET_KEY, NEXT_SECRET_KEY), (NEXT_SECRET_KEY, SECRET_KEY)):
-            new = await rotated(old, *keys)
-            again = await new.post("/verifications", {"to": NUMBER}, idempotency_key="k")
-            assert (again.status_code, again.json()) == (201, first.json())
-            answer = await new.post("/verifications/check", guess, idempotency_key="w")
-            assert answer.json() == wrong_one.json()
-            conflict = await new.post("/verifications", {"to": OTHER_NUMBER}, idempotency_key="k")
-            assert conflict.status_code == 409
-        assert (await new.check(first.json()["id"], code))["valid"]
-        again = await new.post("/verifications", {"to": NUMBER}, idempotency_key="k")
-        assert (again.status_code, again.json()) == (201, first.json())
-        assert len(old.gateway.sent) == 1
-
-
-async def test_a_dropped_key_is_a_problem_whose_cure_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """The caller hears that it is not his fault, the operator what to do."""
-    async with world() as old:
-        started = await old.create()
-        new = await rotated(old, NEXT_SECRET_KEY)
-        answer = await new.api.get(f"/verifications/{started['id']}")
-        assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
-        told = [record.__dict__.get("fields", {}).get("error", "") for record in caplog.records]
-        assert any("secrets.keys" in error for error in told)
-
-
-async def test_without_its_key_a_sealed_value_cannot_be_read() -> None:
-    """Nor where it does not belong."""
-    ring = KeyRing([b"a" * 32])
-    sealed = ring.writer.seal(b"secret", b"x")
-    with pytest.raises(Unreadable, match=r"secrets\.keys"):
-        KeyRing([b"b" * 32]).open(sealed, b"x")
-    with pytest.raises(Unreadable, match="altered or moved"):
-        ring.open(sealed, b"y")
 
 
 async def test_nothing_secret_outlives_the_verification() -> None:
