@@ -106,6 +106,8 @@ class Service:
     async def start(self) -> None:
         """Begin to work: claim jobs, say what stands in the way of durability."""
         self.schedule.start()
+        if self.config.settings.embedded:
+            return  # `worries` tells what there is to tell
         try:
             for worry in await self.store.durability():
                 logger.warning(worry)
