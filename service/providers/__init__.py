@@ -1,4 +1,4 @@
-"""One file for each provider, and the table of their kinds."""
+"""One file for each provider, the table of their kinds, and a file for each thing that several of them know."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import base64
 import binascii
 import math
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
@@ -25,11 +25,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from service import provider
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.providers.aws_account import AwsAccount
+from service.providers.languages import nearest
+from service.providers.members import text
+from service.providers.settings import ApiUrl, Text
 
 _STATUSES = {
     "TEXT_PENDING": Status.ACCEPTED,
@@ -135,28 +139,17 @@ def _certificate(value: str) -> str:
     return value
 
 
-Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s/?#]+)*$")]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class Aws(BaseModel):
-    """Credentials and a region, a sender for each channel, and the topic that receipts come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Aws(AwsAccount):
+    """An account, a sender for each channel, and the topic that receipts come from."""
 
     kind: Literal["aws"] = "aws"
-    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    api_url: Url | None = None
-    access_key_id: Text
-    secret_access_key: Annotated[SecretStr, Field(min_length=1)]
-    session_token: Annotated[SecretStr, Field(min_length=1)] | None = None
     sms_from: Text | None = None
     voice_from: Text | None = None
     configuration_set: Text | None = None
     conversions: bool = False
     sns_topic: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:\S+$")] | None = None
     sns_certificates: tuple[Annotated[str, AfterValidator(_certificate)], ...] = ()
-    sns_api_url: Url | None = None
+    sns_api_url: ApiUrl | None = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -188,10 +181,10 @@ class Aws(BaseModel):
         if self.conversions:
             said["MessageFeedbackEnabled"] = True
         if message.channel is Channel.VOICE:
-            voice = _VOICES.get(message.locale) or _VOICES.get(message.locale.partition("-")[0])
+            voice = nearest(message.locale, _VOICES)
             digits = ", ".join(message.code)
-            text = message.text if voice else f"{digits}. {digits}."
-            said |= {"OriginationIdentity": self.voice_from, "MessageBody": text, "MessageBodyTextType": "TEXT"}
+            words = message.text if voice else f"{digits}. {digits}."
+            said |= {"OriginationIdentity": self.voice_from, "MessageBody": words, "MessageBodyTextType": "TEXT"}
             return self._post("SendVoiceMessage", said | {"VoiceId": voice or _VOICES["en"]}, now)
         said |= {"OriginationIdentity": self.sms_from, "MessageBody": message.text, "MessageType": "TRANSACTIONAL"}
         return self._post("SendTextMessage", said, now)
@@ -200,9 +193,9 @@ class Aws(BaseModel):
         """A `MessageId`, or an exception with its name and mostly a `Reason`."""
         said = response.json
         if response.accepted:
-            return Accepted(_text(said, "MessageId"))
-        name = _text(said, "__type").rpartition("#")[2]
-        return response.rejected(_REASONS.get(_text(said, "Reason")) or _REASONS.get(name))
+            return Accepted(text(said, "MessageId"))
+        name = text(said, "__type").rpartition("#")[2]
+        return response.rejected(_REASONS.get(text(said, "Reason")) or _REASONS.get(name))
 
     def receipts(self, webhook: provider.Webhook, now: datetime) -> list[Receipt]:
         """The event in a notification; other messages of SNS hold none. Raises Forged or Malformed."""
@@ -217,9 +210,8 @@ class Aws(BaseModel):
             raise Malformed("Message: it is no event of a message")
         reason = _FAILURES.get(event["eventType"])
         status = Status.FAILED if reason else _STATUSES.get(event["eventType"])
-        context = event.get("context")
-        reference = _text(context, "ref") if isinstance(context, dict) else ""
-        return [Receipt(status, reason, _text(event, "messageId"), reference or None)] if status else []
+        reference = text(event, "context", "ref") or None
+        return [Receipt(status, reason, text(event, "messageId"), reference)] if status else []
 
     def confirmation(self, webhook: provider.Webhook, now: datetime) -> Request | None:
         """What confirms the subscription that a `SubscriptionConfirmation` offers, to SNS itself.
@@ -242,28 +234,8 @@ class Aws(BaseModel):
         return self._post("PutMessageFeedback", {"MessageId": message_id, "MessageFeedbackStatus": status}, now)
 
     def _post(self, operation: str, said: dict[str, Any], now: datetime) -> Request:
-        url = f"{self.api_url or f'https://sms-voice.{self.region}.amazonaws.com'}/"
         headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"PinpointSMSVoiceV2.{operation}"}
-        return self._signed(url, headers, orjson.dumps(said), now)
-
-    def _signed(self, url: str, headers: dict[str, str], body: bytes, now: datetime) -> Request:
-        """A POST under AWS Signature Version 4, dated `now`: botocore's own `add_auth` would look at the clock."""
-        from botocore.auth import SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.credentials import Credentials
-
-        headers = headers | {"x-amz-date": now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")}
-        if self.session_token:
-            headers["x-amz-security-token"] = self.session_token.get_secret_value()
-        unsigned = AWSRequest("POST", url, headers=headers, data=body)
-        unsigned.context["timestamp"] = headers["x-amz-date"]
-        signer = SigV4Auth(
-            Credentials(self.access_key_id, self.secret_access_key.get_secret_value()), "sms-voice", self.region
-        )
-        signature = signer.signature(signer.string_to_sign(unsigned, signer.canonical_request(unsigned)), unsigned)
-        signed_headers = signer.signed_headers(signer.headers_to_sign(unsigned))
-        parts = f"Credential={signer.scope(unsigned)}, SignedHeaders={signed_headers}, Signature={signature}"
-        return Request(url, headers | {"authorization": f"AWS4-HMAC-SHA256 {parts}"}, body)
+        return self.signed("sms-voice", headers, orjson.dumps(said), now)
 
     def _authenticated(self, webhook: provider.Webhook, now: datetime) -> dict[str, str]:
         """The strings of a message that SNS signed for our topic. Raises Forged."""
@@ -276,8 +248,8 @@ class Aws(BaseModel):
         names = [name for name in _SIGNED.get(said.get("Type", ""), ()) if name != "Subject" or name in said]
         if not names or not said.keys() >= set(names):
             raise Forged("Type: a message of SNS has others, or more in it")
-        text = "".join(f"{name}\n{said[name]}\n" for name in names).encode()
-        if not any(_fits(said.get("Signature", ""), text, pem, now) for pem in self.sns_certificates):
+        signed = "".join(f"{name}\n{said[name]}\n" for name in names).encode()
+        if not any(_fits(said.get("Signature", ""), signed, pem, now) for pem in self.sns_certificates):
             raise Forged("Signature: not by the certificates of sns_certificates")
         return said
 
@@ -288,7 +260,7 @@ def _sns_host(topic: str) -> str:
     return f"sns.{region}.amazonaws.com{'.cn' if partition == 'aws-cn' else ''}"
 
 
-def _fits(signature: str, text: bytes, pem: str, now: datetime) -> bool:
+def _fits(signature: str, signed: bytes, pem: str, now: datetime) -> bool:
     certificate = x509.load_pem_x509_certificate(pem.encode())
     key = certificate.public_key()
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc or not isinstance(
@@ -296,12 +268,7 @@ def _fits(signature: str, text: bytes, pem: str, now: datetime) -> bool:
     ):
         return False
     try:
-        key.verify(base64.b64decode(signature, validate=True), text, PKCS1v15(), SHA256())
+        key.verify(base64.b64decode(signature, validate=True), signed, PKCS1v15(), SHA256())
     except (InvalidSignature, binascii.Error, ValueError):
         return False
     return True
-
-
-def _text(said: dict[str, Any], name: str) -> str:
-    value = said.get(name)
-    return value if isinstance(value, str) else ""

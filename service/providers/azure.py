@@ -22,10 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.providers.members import first, objects, text
+from service.providers.settings import Text, plain
 
 API_VERSION = "2026-01-23"
 
@@ -92,7 +94,7 @@ class Azure(BaseModel):
     access_key: Annotated[SecretStr, AfterValidator(_access_key)]
     webhook_secret: WebhookSecret
     old_webhook_secret: WebhookSecret | None = None
-    sms_from: Annotated[str, Field(min_length=1)]
+    sms_from: Text
 
     @property
     def channels(self) -> frozenset[Channel]:
@@ -124,19 +126,19 @@ class Azure(BaseModel):
         """A 202 holds what became of the recipient, who may have been refused."""
         if not response.accepted:
             return response.rejected()
-        recipient = next(iter(_objects(response.json.get("value"))), {})
-        status, message_id = recipient.get("httpStatusCode"), recipient.get("messageId")
+        recipient = first(response.json.get("value"))
+        status = recipient.get("httpStatusCode")
         status = status if isinstance(status, int) else response.status
         if status >= _BAD_REQUEST or recipient.get("successful") is False:
             # A 400 may blame the sender or the repetition as well: only the words tell.
             invalid = _INVALID_TO in str(recipient.get("errorMessage")).lower()
             return replace(response, status=status).rejected("invalid_number" if invalid else None)
-        return Accepted(message_id if isinstance(message_id, str) else "")
+        return Accepted(text(recipient, "messageId"))
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:  # noqa: ARG002 - nothing here is timed
         """The delivery reports in a webhook; other events are none of ours. Raises Forged or Malformed."""
         reports = [event.get("data") for event in self._events(webhook) if event.get("eventType") == _REPORT]
-        return [receipt for report in _objects(reports) if (receipt := _receipt(report)) is not None]
+        return [receipt for report in objects(reports) if (receipt := _receipt(report)) is not None]
 
     def handshake(self, webhook: Webhook) -> bytes | None:
         """The JSON that answers Event Grid's question whether this address is ours. Raises Forged or Malformed."""
@@ -149,8 +151,8 @@ class Azure(BaseModel):
     def _events(self, webhook: Webhook) -> list[dict[str, Any]]:
         """The events in a webhook, once the secret in its query fits, in constant time. Raises Forged or Malformed."""
         given = parse_qs(urlsplit(webhook.url).query).get("secret", [""])[0].encode()
-        secrets = [secret for secret in (self.webhook_secret, self.old_webhook_secret) if secret is not None]
-        if not any(hmac.compare_digest(given, secret.get_secret_value().encode()) for secret in secrets):
+        secrets = plain(self.webhook_secret, self.old_webhook_secret)
+        if not any(hmac.compare_digest(given, secret.encode()) for secret in secrets):
             raise Forged("the secret in the query does not fit")
         try:
             said = orjson.loads(webhook.body)
@@ -158,7 +160,7 @@ class Azure(BaseModel):
             raise Malformed("write JSON") from None
         if not isinstance(said, list):
             raise Malformed("write a list of events, in the Event Grid schema")
-        return _objects(said)
+        return objects(said)
 
 
 def signed(request: Request, access_key: str, at: datetime) -> Request:
@@ -169,8 +171,8 @@ def signed(request: Request, access_key: str, at: datetime) -> Request:
     host, slash, path = request.url.partition("://")[2].partition("/")
     date = format_datetime(at, usegmt=True)
     digest = base64.b64encode(hashlib.sha256(request.body).digest()).decode()
-    text = f"{request.method}\n{slash}{path}\n{date};{host};{digest}"
-    signature = base64.b64encode(hmac.digest(base64.b64decode(access_key), text.encode(), "sha256")).decode()
+    signing = f"{request.method}\n{slash}{path}\n{date};{host};{digest}"
+    signature = base64.b64encode(hmac.digest(base64.b64decode(access_key), signing.encode(), "sha256")).decode()
     headers = {
         **request.headers,
         "x-ms-date": date,
@@ -183,8 +185,8 @@ def signed(request: Request, access_key: str, at: datetime) -> Request:
 def _receipt(report: dict[str, Any]) -> Receipt | None:
     # Microsoft's own examples write these names now with a capital, now without.
     said = {name.lower(): value for name, value in report.items()}
-    word, message_id, delivery = said.get("deliverystatus"), said.get("messageid"), said.get("tag")
-    known = _STATUSES.get(word) if isinstance(word, str) else None
+    word = text(said, "deliverystatus")
+    known = _STATUSES.get(word)
     if known is None:
         return None
     reason = None
@@ -192,14 +194,4 @@ def _receipt(report: dict[str, Any]) -> Receipt | None:
         codes = _CODE.findall(str(said.get("deliverystatusdetails")))
         default = "expired" if word == "Expired" else "unknown"
         reason = next((_REASONS[code] for code in codes if code in _REASONS), default)
-    return Receipt(
-        known,
-        reason,
-        message_id if isinstance(message_id, str) else "",
-        delivery if isinstance(delivery, str) else None,
-    )
-
-
-def _objects(said: object) -> list[dict[str, Any]]:
-    """The objects of a list; whatever is neither is noise."""
-    return [item for item in said if isinstance(item, dict)] if isinstance(said, list) else []
+    return Receipt(known, reason, text(said, "messageid"), text(said, "tag") or None)

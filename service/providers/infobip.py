@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service import provider
 from service.errors import Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.providers.members import first, text
+from service.providers.settings import ApiUrl, Secret, Text
+from service.providers.whatsapp import language_for
 
 _GROUPS = {
     "OK": Status.ACCEPTED,
@@ -103,13 +106,13 @@ class Infobip(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["infobip"] = "infobip"
-    api_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s/?#]+)*$")]
-    api_key: Annotated[SecretStr, Field(min_length=1)]
-    sms_from: Annotated[str, Field(min_length=1)] | None = None
-    voice_from: Annotated[str, Field(min_length=1)] | None = None
-    whatsapp_from: Annotated[str, Field(min_length=1)] | None = None
-    whatsapp_template: Annotated[str, Field(min_length=1)] | None = None
-    whatsapp_languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    api_url: ApiUrl
+    api_key: Secret
+    sms_from: Text | None = None
+    voice_from: Text | None = None
+    whatsapp_from: Text | None = None
+    whatsapp_template: Text | None = None
+    whatsapp_languages: tuple[Text, ...] = Field(default=("en",), min_length=1)
     conversions: bool = False
 
     @model_validator(mode="after")
@@ -140,12 +143,11 @@ class Infobip(BaseModel):
         """A 2xx may hide a refusal. A messageId that was taken before means that the message is already on its way."""
         if not response.accepted:
             return response.rejected()
-        messages = response.json.get("messages")
-        said = messages[0] if isinstance(messages, list) and messages and isinstance(messages[0], dict) else {}
+        said = first(response.json.get("messages"))
         status, reason = _judged(said)
         if status is Status.FAILED:
             return response.rejected(reason)
-        return Accepted(_text(said, "messageId"))
+        return Accepted(text(said, "messageId"))
 
     def receipts(self, webhook: provider.Webhook, now: datetime) -> list[Receipt]:  # noqa: ARG002 - nothing is signed
         """The delivery and seen reports in a webhook, whose token was its authentication. Raises Malformed.
@@ -160,7 +162,7 @@ class Infobip(BaseModel):
             if not isinstance(result, dict):
                 raise Malformed("results: an entry is no object")
             status, reason = (Status.READ, None) if "seenAt" in result else _judged(result)
-            message_id = _text(result, "messageId")
+            message_id = text(result, "messageId")
             if status is not None:
                 receipts.append(Receipt(status, reason, message_id, message_id or None))
         return receipts
@@ -225,16 +227,11 @@ class Infobip(BaseModel):
                     "body": {"placeholders": [message.code]},
                     "buttons": [{"type": "URL", "parameter": message.code}],
                 },
-                "language": self._language(message.locale),
+                "language": language_for(message.locale, self.whatsapp_languages),
             },
             "callbackData": message.delivery,
             "notifyUrl": message.receipt_url,
         }
-
-    def _language(self, locale: str) -> str:
-        """The template's language nearest to a locale, else its first; WhatsApp writes `pt_BR`."""
-        wishes = (locale.replace("-", "_"), locale.partition("-")[0])
-        return next((wish for wish in wishes if wish in self.whatsapp_languages), self.whatsapp_languages[0])
 
 
 def _judged(said: dict[str, Any]) -> tuple[Status | None, str | None]:
@@ -242,7 +239,7 @@ def _judged(said: dict[str, Any]) -> tuple[Status | None, str | None]:
 
     The group first, then the ids: `error.permanent` says only that this message is over, not that another would be.
     """
-    group, status_id, error_id = _text(said, "status", "groupName"), _number(said, "status"), _number(said, "error")
+    group, status_id, error_id = text(said, "status", "groupName"), _number(said, "status"), _number(said, "error")
     status = _STATUSES.get(status_id, _GROUPS.get(group))
     if status is Status.DELIVERED and error_id in _MACHINES:
         status = Status.FAILED
@@ -250,14 +247,6 @@ def _judged(said: dict[str, Any]) -> tuple[Status | None, str | None]:
         return status, None
     fallback = "expired" if group == "EXPIRED" else "unknown"
     return status, _ERROR_REASONS.get(error_id) or _STATUS_REASONS.get(status_id, fallback)
-
-
-def _text(said: dict[str, Any], *path: str) -> str:
-    """The string at a path; empty when there is none."""
-    value: object = said
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value if isinstance(value, str) else ""
 
 
 def _number(said: dict[str, Any], part: str) -> int:

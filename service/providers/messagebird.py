@@ -6,19 +6,20 @@ Receipts come by GET, signed over the whole URL, hence over their token and ever
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import math
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qsl
 
-import jwt
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from service import provider
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.providers.languages import nearest
+from service.providers.members import first, text
+from service.providers.settings import ApiUrl, Number, Secret, Sender, plain
+from service.providers.tokens import claims, is_hash
 
 _REFUSALS = {2: "auth", 9: "request", 25: "balance"}
 """By `errors[].code`; of the others the HTTP status says as much."""
@@ -90,8 +91,6 @@ _NO_MARKUP = str.maketrans("<>", "  ")
 _LEEWAY = 1
 """Seconds that clocks may differ by, as in MessageBird's own libraries."""
 
-Secret = Annotated[SecretStr, Field(min_length=1)]
-
 
 class MessageBird(BaseModel):
     """An access key, the signing key of the account, and a sender for each channel."""
@@ -99,12 +98,12 @@ class MessageBird(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["messagebird"] = "messagebird"
-    api_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s/?#]+)*$")] = "https://rest.messagebird.com"
+    api_url: ApiUrl = "https://rest.messagebird.com"
     access_key: Secret
     signing_key: Secret
     old_signing_key: Secret | None = None
-    sms_from: Annotated[str, Field(pattern=r"^(\+?[0-9]{3,15}|[ -~]{1,11})$")] | None = None
-    voice_from: Annotated[str, Field(pattern=r"^\+?[0-9]{7,15}$")] | None = None
+    sms_from: Sender | None = None
+    voice_from: Number | None = None
 
     @model_validator(mode="after")
     def _has_senders(self) -> Self:
@@ -132,14 +131,12 @@ class MessageBird(BaseModel):
 
     def read(self, response: Response) -> Accepted | Rejected:
         """Errors refuse the message, whatever the HTTP status."""
-        errors = response.json.get("errors")
-        first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-        code = first.get("code")
-        if first or not response.accepted:
+        error = first(response.json.get("errors"))
+        code = error.get("code")
+        if error or not response.accepted:
             reason = _REFUSALS.get(code) if isinstance(code, int) else None
             return response.rejected(reason)
-        message_id = response.json.get("id")
-        return Accepted(message_id if isinstance(message_id, str) else "")
+        return Accepted(text(response.json, "id"))
 
     def receipts(self, webhook: provider.Webhook, now: datetime) -> list[Receipt]:
         """The receipt in a URL's query; a webhook without one is none of ours. Raises Forged or Malformed."""
@@ -167,7 +164,7 @@ class MessageBird(BaseModel):
 
     def _call(self, message: Message) -> dict[str, Any]:
         """Without a voice for the language an English one at least says the digits."""
-        language = _SPOKEN.get(message.locale) or _SPOKEN.get(message.locale.partition("-")[0], "en-us")
+        language = nearest(message.locale, _SPOKEN) or "en-us"
         return {
             "originator": (self.voice_from or "").removeprefix("+"),
             "body": message.text.translate(_NO_MARKUP),
@@ -180,45 +177,24 @@ class MessageBird(BaseModel):
     def _authenticate(self, webhook: provider.Webhook, now: float) -> None:
         """Check the token, then that it is valid now and about this URL and body, in constant time. Raises Forged."""
         token = webhook.headers.get("messagebird-signature-jwt", "")
-        for key in (self.signing_key, self.old_signing_key):
-            claims = _claims(token, key.get_secret_value()) if key else None
-            if claims is not None:
-                break
-        else:
+        said = claims(
+            token,
+            plain(self.signing_key, self.old_signing_key),
+            issuer="MessageBird",
+            algorithms=["HS256", "HS384", "HS512"],
+            require=["iss", "nbf", "exp", "url_hash"],
+        )
+        if said is None:
             raise Forged("messagebird-signature-jwt does not fit")
-        starts, expires = claims["nbf"], claims["exp"]
+        starts, expires = said["nbf"], said["exp"]
         if not isinstance(starts, int | float) or not isinstance(expires, int | float):
             raise Forged("the token's times are no numbers")
         if not starts - _LEEWAY <= now < expires + _LEEWAY:
             raise Forged("the token is not valid now")
-        if not _is_hash(claims["url_hash"], webhook.url.encode()):
+        if not is_hash(said["url_hash"], webhook.url.encode()):
             raise Forged("the token is about another URL")
         if not webhook.body:
-            if "payload_hash" in claims:
+            if "payload_hash" in said:
                 raise Forged("the token is about a body, and there is none")
-        elif not _is_hash(claims.get("payload_hash"), webhook.body):
+        elif not is_hash(said.get("payload_hash"), webhook.body):
             raise Forged("the token is about another body")
-
-
-def _claims(token: str, key: str) -> dict[str, Any] | None:
-    """What a token says, if it is signed with this key; its times are left to the caller's clock."""
-    try:
-        return jwt.decode(
-            token,
-            # HMAC fills a short key up with zeros itself (RFC 2104, 2); the library would warn, but we do not make it.
-            key.encode().ljust(64, b"\0"),
-            algorithms=["HS256", "HS384", "HS512"],
-            issuer="MessageBird",
-            options={
-                "require": ["iss", "nbf", "exp", "url_hash"],
-                "verify_exp": False,
-                "verify_iat": False,
-                "verify_nbf": False,
-            },
-        )
-    except jwt.InvalidTokenError:
-        return None
-
-
-def _is_hash(claim: object, content: bytes) -> bool:
-    return hmac.compare_digest(str(claim).encode(), hashlib.sha256(content).hexdigest().encode())

@@ -16,10 +16,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.providers import whatsapp
+from service.providers.languages import nearest
+from service.providers.members import first, objects, text
+from service.providers.settings import ApiUrl, Secret, plain
 
 _STATUSES = {
     "sent": Status.SENT,
@@ -78,26 +82,10 @@ _REASONS = _MISSING_PERMISSION | {
 }
 
 
-def _http_url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
-        raise ValueError("write an absolute https:// URL (http:// inside a trusted network), without a password")
-    return value.rstrip("/")
-
-
 def _number_id(value: str) -> str:
     if not re.fullmatch(r"[0-9]{5,20}", value):
         raise ValueError("write the phone number's id as WhatsApp Manager shows it: digits only, not the number itself")
     return value
-
-
-def _language(value: str) -> str:
-    if not re.fullmatch(r"[a-z]{2,3}(_[A-Z0-9]{2,4})?", value):
-        raise ValueError("write the language as Meta does, for example en_US or de")
-    return value
-
-
-Language = Annotated[str, AfterValidator(_language)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
 class Meta(BaseModel):
@@ -106,15 +94,15 @@ class Meta(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["meta"] = "meta"
-    api_url: Annotated[str, AfterValidator(_http_url)] = "https://graph.facebook.com/v23.0"
+    api_url: ApiUrl = "https://graph.facebook.com/v23.0"
     access_token: Secret
     app_secret: Secret
     old_app_secret: Secret | None = None
     verify_token: Secret
     whatsapp_from: Annotated[str, AfterValidator(_number_id)]
-    template: Annotated[str, Field(pattern="^[a-z0-9_]{1,512}$")]
-    language: Language = "en_US"
-    languages: dict[str, Language] = {}
+    template: whatsapp.TemplateName
+    language: whatsapp.Language = "en_US"
+    languages: dict[str, whatsapp.Language] = {}
 
     @property
     def channels(self) -> frozenset[Channel]:
@@ -123,7 +111,7 @@ class Meta(BaseModel):
 
     def request(self, message: Message, now: datetime) -> Request:  # noqa: ARG002 - how long is tried, the template says
         """The template with the code in its text and in its button."""
-        code = [{"type": "text", "text": message.code}]
+        language = nearest(message.locale, self.languages) or self.language
         return Request.json(
             f"{self.api_url}/{self.whatsapp_from}/messages",
             {
@@ -132,23 +120,10 @@ class Meta(BaseModel):
                 "to": message.to.removeprefix("+"),
                 "type": "template",
                 "biz_opaque_callback_data": message.reference,
-                "template": {
-                    "name": self.template,
-                    "language": {"policy": "deterministic", "code": self._language(message.locale)},
-                    "components": [
-                        {"type": "body", "parameters": code},
-                        {"type": "button", "sub_type": "url", "index": "0", "parameters": code},
-                    ],
-                },
+                "template": whatsapp.template(self.template, language, message.code),
             },
             {"authorization": f"Bearer {self.access_token.get_secret_value()}"},
         )
-
-    def _language(self, locale: str) -> str:
-        """Meta's language for a locale or, with its last parts dropped one by one, the nearest that is configured."""
-        while locale and locale not in self.languages:
-            locale = locale.rpartition("-")[0]
-        return self.languages.get(locale, self.language)
 
     def read(self, response: Response) -> Accepted | Rejected:
         """2xx accepts unless it holds an `error`. Who is not on WhatsApp is mostly told later, by a receipt."""
@@ -159,8 +134,7 @@ class Meta(BaseModel):
             return response.rejected(_reason(error) or fault)
         if not response.accepted:
             return response.rejected()
-        message_id = next((message.get("id") for message in _objects(said.get("messages"))), None)
-        return Accepted(message_id if isinstance(message_id, str) else "")
+        return Accepted(text(first(said.get("messages")), "id"))
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:  # noqa: ARG002 - Meta signs no time
         """The statuses in a webhook; messages of people and other news are none of ours. Raises Forged or Malformed."""
@@ -183,42 +157,30 @@ class Meta(BaseModel):
     def _authenticate(self, webhook: Webhook) -> None:
         """Check `X-Hub-Signature-256` over the raw body, in constant time. Raises Forged."""
         given = webhook.headers.get("x-hub-signature-256", "").encode()
-        for secret in (self.app_secret, self.old_app_secret):
-            if secret is not None:
-                digest = hmac.new(secret.get_secret_value().encode(), webhook.body, "sha256").hexdigest()
-                if hmac.compare_digest(given, f"sha256={digest}".encode()):
-                    return
+        for secret in plain(self.app_secret, self.old_app_secret):
+            digest = hmac.digest(secret.encode(), webhook.body, "sha256").hex()
+            if hmac.compare_digest(given, f"sha256={digest}".encode()):
+                return
         raise Forged("x-hub-signature-256 does not fit")
 
 
 def _receipt(status: dict[str, Any]) -> Receipt | None:
-    word, message_id, delivery = status.get("status"), status.get("id"), status.get("biz_opaque_callback_data")
-    known = _STATUSES.get(word) if isinstance(word, str) else None
+    known = _STATUSES.get(text(status, "status"))
     if known is None:
         return None
     reason = None
     if known is Status.FAILED:
-        reason = next(filter(None, map(_reason, _objects(status.get("errors")))), "unknown")
-    return Receipt(
-        known,
-        reason,
-        message_id if isinstance(message_id, str) else "",
-        delivery if isinstance(delivery, str) else None,
-    )
+        reason = next(filter(None, map(_reason, objects(status.get("errors")))), "unknown")
+    return Receipt(known, reason, text(status, "id"), text(status, "biz_opaque_callback_data") or None)
 
 
 def _statuses(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for entry in _objects(said.get("entry")):
-        for change in _objects(entry.get("changes")):
-            for value in _objects([change.get("value")]):
-                yield from _objects(value.get("statuses"))
+    for entry in objects(said.get("entry")):
+        for change in objects(entry.get("changes")):
+            for value in objects([change.get("value")]):
+                yield from objects(value.get("statuses"))
 
 
 def _reason(error: dict[str, Any]) -> str | None:
     code = error.get("code")
     return _REASONS.get(code) if isinstance(code, int) else None
-
-
-def _objects(said: object) -> list[dict[str, Any]]:
-    """The objects of a list; whatever is neither is noise."""
-    return [item for item in said if isinstance(item, dict)] if isinstance(said, list) else []

@@ -21,15 +21,17 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.providers.calls import heard
+from service.providers.languages import nearest
+from service.providers.settings import E164, ApiUrl, Secret, plain
+from service.providers.whatsapp import Language, TemplateName, components
 
 _SHORTEST_EXPIRY, _LONGEST_EXPIRY = 5, 10_800
 """Seconds that Plivo goes on trying to send a message."""
-_HEARD = 5
-"""Seconds: whoever hangs up before has not heard the code."""
 
 # Words of messages and of calls.
 _STATUSES = {
@@ -93,9 +95,6 @@ _VOICES = {
     "zh-Hans": "Polly.Zhiyu",
 }
 
-Number = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$")]
-
 
 class Plivo(BaseModel):
     """An account, and a sender for each channel that it carries."""
@@ -104,19 +103,19 @@ class Plivo(BaseModel):
 
     kind: Literal["plivo"] = "plivo"
     auth_id: str = Field(pattern=r"^(MA|SA)[A-Z0-9]{18}$")
-    auth_token: SecretStr = Field(min_length=1)
-    old_auth_token: SecretStr | None = None
+    auth_token: Secret
+    old_auth_token: Secret | None = None
     sms_from: str | None = Field(
         default=None, pattern=r"^(\+[1-9][0-9]{6,14}|[0-9]{3,8}|[0-9]{0,2}[A-Za-z][A-Za-z0-9 ]{0,10})$"
     )
     sms_powerpack: str | None = Field(default=None, pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    whatsapp_from: Number | None = None
-    whatsapp_template: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,512}$")
+    whatsapp_from: E164 | None = None
+    whatsapp_template: TemplateName | None = None
     whatsapp_language: Language = "en_US"
     whatsapp_languages: Mapping[str, Language] = {}
-    voice_from: Number | None = None
+    voice_from: E164 | None = None
     voices: Mapping[str, Annotated[str, Field(pattern=r"^[A-Za-z.-]{1,40}$")]] = {}
-    api_url: str = Field(default="https://api.plivo.com", pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")
+    api_url: ApiUrl = "https://api.plivo.com"
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -164,20 +163,16 @@ class Plivo(BaseModel):
         return self._post("Message/", {**sender, "dst": to, **words, **receipts})
 
     def _template(self, message: Message) -> dict[str, Any]:
-        """The template with the code in its text and in its button, as Meta wants it for copy-code and one-tap."""
-        code = [{"type": "text", "text": message.code}]
+        """The template; Plivo writes its language otherwise than Meta."""
         return {
             "name": self.whatsapp_template,
-            "language": _nearest(message.locale, self.whatsapp_languages) or self.whatsapp_language,
-            "components": [
-                {"type": "body", "parameters": code},
-                {"type": "button", "sub_type": "url", "index": "0", "parameters": code},
-            ],
+            "language": nearest(message.locale, self.whatsapp_languages) or self.whatsapp_language,
+            "components": components(message.code),
         }
 
     def _post(self, path: str, said: dict[str, Any]) -> Request:
         basic = b64encode(f"{self.auth_id}:{self.auth_token.get_secret_value()}".encode()).decode()
-        url = f"{self.api_url.rstrip('/')}/v1/Account/{self.auth_id}/{path}"
+        url = f"{self.api_url}/v1/Account/{self.auth_id}/{path}"
         return Request.json(url, said, {"authorization": f"Basic {basic}"})
 
     def read(self, response: Response) -> Accepted | Rejected:
@@ -221,7 +216,7 @@ class Plivo(BaseModel):
             return None
         if not self._authenticate(webhook):
             raise Forged("who asks what to say must sign, by V3")
-        for token in self._tokens():
+        for token in plain(self.auth_token, self.old_auth_token):
             try:
                 said = _cipher(token).decrypt(_unpadded(sealed), [_address(webhook.url).encode()]).decode()
             except (InvalidTag, ValueError):
@@ -232,20 +227,18 @@ class Plivo(BaseModel):
         raise Malformed("the address does not hold what to say")
 
     def _sealed(self, message: Message) -> str:
-        voice = _nearest(message.locale, self.voices) or _nearest(message.locale, _VOICES) or ""
+        voice = nearest(message.locale, self.voices) or nearest(message.locale, _VOICES) or ""
         cipher = _cipher(self.auth_token.get_secret_value())
         sealed = cipher.encrypt(f"{voice}\n{message.text}".encode(), [message.receipt_url.encode()])
         return urlsafe_b64encode(sealed).decode().rstrip("=")
-
-    def _tokens(self) -> list[str]:
-        return [token.get_secret_value() for token in (self.auth_token, self.old_auth_token) if token is not None]
 
     def _authenticate(self, webhook: Webhook) -> bool:
         """Whether query and body are covered, as by V3; V2 (messages) covers the address only. Raises Forged."""
         covered = any(webhook.headers.get(f"x-plivo-signature{main}-v3") for main in ("", "-ma"))
         version, text = ("v3", _signed_by_v3(webhook) + ".") if covered else ("v2", _address(webhook.url))
         nonce = webhook.headers.get(f"x-plivo-signature-{version}-nonce", "")
-        macs = [b64encode(hmac.digest(token.encode(), (text + nonce).encode(), "sha256")) for token in self._tokens()]
+        tokens = plain(self.auth_token, self.old_auth_token)
+        macs = [b64encode(hmac.digest(token.encode(), (text + nonce).encode(), "sha256")) for token in tokens]
         # `ma` is signed by the main account: the same token, if that is the one that sends.
         for main in ("", "-ma"):
             for said in webhook.headers.get(f"x-plivo-signature{main}-{version}", "").encode().split(b","):
@@ -259,9 +252,7 @@ def _call(fields: Mapping[str, str]) -> list[Receipt]:
     status = _STATUSES.get(word)
     if status is None:
         return []
-    seconds, machine = fields.get("Duration", ""), fields.get("Machine") == "true"
-    heard = not machine and seconds.isascii() and seconds.isdigit() and float(seconds) >= _HEARD
-    if word == "completed" and not heard:
+    if word == "completed" and (fields.get("Machine") == "true" or not heard(fields.get("Duration", ""))):
         status = Status.FAILED
     reason = _ENDINGS.get(word, "unknown") if status is Status.FAILED else None
     # The call was accepted under the name of the request; `CallUUID` is another one.
@@ -295,7 +286,3 @@ def _cipher(token: str) -> AESSIV:
 
 def _unpadded(sealed: str) -> bytes:
     return urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
-
-
-def _nearest(locale: str, table: Mapping[str, str]) -> str | None:
-    return table.get(locale) or table.get(locale.partition("-")[0])

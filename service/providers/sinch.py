@@ -24,6 +24,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from service import provider
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.providers.members import text
+from service.providers.settings import ApiUrl, Secret, Text, plain
 
 _SMS_STATUSES = {
     "queued": Status.ACCEPTED,
@@ -91,8 +93,6 @@ def _base64(value: SecretStr) -> SecretStr:
     return value
 
 
-Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s/?#]+)*$")]
-Secret = Annotated[SecretStr, Field(min_length=1)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
@@ -102,18 +102,18 @@ class Sinch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["sinch"] = "sinch"
-    api_url: Url = "https://us.sms.api.sinch.com"
+    api_url: ApiUrl = "https://us.sms.api.sinch.com"
     service_plan_id: Word | None = None
     api_token: Secret | None = None
-    sms_from: Annotated[str, Field(min_length=1)] | None = None
+    sms_from: Text | None = None
     sms_webhook_secret: Secret | None = None
     old_sms_webhook_secret: Secret | None = None
     conversions: bool = False
-    voice_api_url: Url = "https://calling.api.sinch.com"
+    voice_api_url: ApiUrl = "https://calling.api.sinch.com"
     application_key: Word | None = None
     application_secret: Annotated[Secret, AfterValidator(_base64)] | None = None
     old_application_secret: Annotated[Secret, AfterValidator(_base64)] | None = None
-    voice_from: Annotated[str, Field(min_length=1)] | None = None
+    voice_from: Text | None = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -153,8 +153,7 @@ class Sinch(BaseModel):
         """A 2xx carries the batch's or the call's id; what it refuses, Sinch refuses by status."""
         if not response.accepted:
             return response.rejected()
-        names = (response.json.get(name) for name in ("id", "callId"))
-        return Accepted(next((name for name in names if isinstance(name, str)), ""))
+        return Accepted(text(response.json, "id") or text(response.json, "callId"))
 
     def receipts(self, webhook: provider.Webhook, now: datetime) -> list[Receipt]:
         """The reports on an SMS or the end of a call; raises Forged or Malformed.
@@ -185,7 +184,8 @@ class Sinch(BaseModel):
 
     def _post(self, path: str, said: dict[str, Any]) -> Request:
         url = f"{self.api_url}/xms/v1/{self.service_plan_id}/batches{path}"
-        return Request.json(url, said, {"authorization": f"Bearer {_plain(self.api_token)}"})
+        token = self.api_token.get_secret_value() if self.api_token else ""
+        return Request.json(url, said, {"authorization": f"Bearer {token}"})
 
     def _call(self, message: Message) -> Request:
         said = {
@@ -196,22 +196,20 @@ class Sinch(BaseModel):
             "custom": message.reference,
             "enableDice": True,
         }
-        credentials = f"{self.application_key}:{_plain(self.application_secret)}".encode()
+        secret = self.application_secret.get_secret_value() if self.application_secret else ""
+        credentials = f"{self.application_key}:{secret}".encode()
         headers = {"authorization": f"Basic {base64.b64encode(credentials).decode()}"}
         body = {"method": "ttsCallout", "ttsCallout": said}
         return Request.json(f"{self.voice_api_url}/calling/v1/callouts", body, headers)
 
-    @property
-    def _sms_secrets(self) -> list[bytes]:
-        return [_plain(secret).encode() for secret in (self.sms_webhook_secret, self.old_sms_webhook_secret) if secret]
-
     def _authenticate_sms(self, webhook: provider.Webhook, now: datetime) -> None:
-        if not self._sms_secrets:
+        secrets = [secret.encode() for secret in plain(self.sms_webhook_secret, self.old_sms_webhook_secret)]
+        if not secrets:
             return
         header = "x-sinch-webhook-signature"
         signature, nonce, timestamp = (webhook.headers.get(header + part, "") for part in ("", "-nonce", "-timestamp"))
         signed = b".".join((webhook.body, nonce.encode(), timestamp.encode()))
-        if not _fits(signature, signed, self._sms_secrets):
+        if not _fits(signature, signed, secrets):
             raise Forged(f"{header} does not fit")
         seconds = int(timestamp) if re.fullmatch(r"[0-9]{1,12}", timestamp) else 0
         if abs(seconds - now.timestamp()) > _TOLERANCE.total_seconds():
@@ -219,7 +217,7 @@ class Sinch(BaseModel):
 
     def _authenticate_call(self, webhook: provider.Webhook, now: datetime) -> None:
         """The scheme is `Application`, in newer documentation `Service`, over the same text."""
-        secrets = [base64.b64decode(_plain(it)) for it in (self.application_secret, self.old_application_secret) if it]
+        secrets = [base64.b64decode(secret) for secret in plain(self.application_secret, self.old_application_secret)]
         scheme, _, credentials = webhook.headers.get("authorization", "").partition(" ")
         key, _, signature = credentials.partition(":")
         if scheme.lower() not in ("application", "service") or key != self.application_key:
@@ -247,16 +245,16 @@ def _reports(said: dict[str, Any]) -> list[Receipt]:
     )
     if not isinstance(reports, list) or not all(isinstance(report, dict) for report in reports):
         raise Malformed("statuses: a list of objects is missing")
-    reference = _text(said, "client_reference") or None
+    reference = text(said, "client_reference") or None
     receipts = []
     for report in reports:
-        word, code = _text(report, "status").lower(), report.get("code")
+        word, code = text(report, "status").lower(), report.get("code")
         status = _SMS_STATUSES.get(word)
         fallback = word if word in ("expired", "cancelled") else "unknown"
         reason = _SMS_REASONS.get(code, fallback) if isinstance(code, int) else fallback
         if status is not None:
             failed = status is Status.FAILED
-            receipts.append(Receipt(status, reason if failed else None, _text(said, "batch_id"), reference))
+            receipts.append(Receipt(status, reason if failed else None, text(said, "batch_id"), reference))
     return receipts
 
 
@@ -264,27 +262,18 @@ def _calls(said: dict[str, Any]) -> list[Receipt]:
     """The receipt in the event that a call has ended; other events say nothing of the delivery."""
     if not isinstance(said.get("event"), str):
         raise Malformed("event: a string is missing")
-    result, duration = _text(said, "result"), said.get("duration")
+    result, duration = text(said, "result"), said.get("duration")
     if said["event"] != "dice" or result not in _CALL_STATUSES:
         return []
     status, reason = _CALL_STATUSES[result], None
     if result == "ANSWERED" and isinstance(duration, int) and duration < _HEARD:
         status = Status.FAILED
     if status is Status.FAILED:
-        reason = _CALL_REASONS.get(_text(said, "reason"), "unknown") if result == "FAILED" else "unreachable"
-    return [Receipt(status, reason, _text(said, "callid"), _text(said, "custom") or None)]
+        reason = _CALL_REASONS.get(text(said, "reason"), "unknown") if result == "FAILED" else "unreachable"
+    return [Receipt(status, reason, text(said, "callid"), text(said, "custom") or None)]
 
 
 def _fits(signature: str, signed: bytes, secrets: list[bytes]) -> bool:
     """Whether a signature is that of one of the secrets, in constant time."""
     proofs = [base64.b64encode(hmac.digest(secret, signed, "sha256")) for secret in secrets]
     return any(hmac.compare_digest(proof, signature.encode()) for proof in proofs)
-
-
-def _plain(secret: SecretStr | None) -> str:
-    return secret.get_secret_value() if secret else ""
-
-
-def _text(said: dict[str, Any], name: str) -> str:
-    value = said.get(name)
-    return value if isinstance(value, str) else ""

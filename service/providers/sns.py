@@ -7,15 +7,16 @@ https://docs.aws.amazon.com/sns/latest/dg/sms_sending-overview.html. What became
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field
 
 from service import provider
 from service.errors import Forged
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response
+from service.providers.aws_account import AwsAccount
 
 _REASONS = {
     "AuthorizationError": "auth",
@@ -33,17 +34,10 @@ _REASONS = {
 """By the `Code` of an error; what is not here is for the HTTP status to say."""
 
 
-class Sns(BaseModel):
-    """Credentials, a region, and the name that people see as the sender where their country allows one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Sns(AwsAccount):
+    """An account, and the name that people see as the sender where their country allows one."""
 
     kind: Literal["sns"] = "sns"
-    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    api_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s/?#]+)*$")] | None = None
-    access_key_id: Annotated[str, Field(min_length=1)]
-    secret_access_key: Annotated[SecretStr, Field(min_length=1)]
-    session_token: Annotated[SecretStr, Field(min_length=1)] | None = None
     sms_from: Annotated[str, Field(pattern=r"^([A-Za-z0-9-]{1,11}|\+[0-9]{5,15})$")] | None = None
 
     @property
@@ -63,7 +57,8 @@ class Sns(BaseModel):
             entry = f"MessageAttributes.entry.{n}"
             fields += [(f"{entry}.Name", name), (f"{entry}.Value.DataType", "String")]
             fields += [(f"{entry}.Value.StringValue", value)]
-        return self._signed(urlencode(fields).encode(), now)
+        headers = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
+        return self.signed("sns", headers, urlencode(fields).encode(), now)
 
     def read(self, response: Response) -> Accepted | Rejected:
         """A `MessageId`, or an error with its `Code`."""
@@ -74,29 +69,6 @@ class Sns(BaseModel):
     def receipts(self, webhook: provider.Webhook, now: datetime) -> list[Receipt]:  # noqa: ARG002 - nobody is believed
         """SNS reports nothing on what it published, so whoever does is somebody else; raises Forged."""
         raise Forged("SNS sends no receipts")
-
-    def _signed(self, body: bytes, now: datetime) -> Request:
-        """A POST under AWS Signature Version 4, dated `now`: botocore's own `add_auth` would look at the clock."""
-        from botocore.auth import SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.credentials import Credentials
-
-        url = f"{self.api_url or f'https://sns.{self.region}.amazonaws.com'}/"
-        headers = {
-            "content-type": "application/x-www-form-urlencoded; charset=utf-8",
-            "x-amz-date": now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ"),
-        }
-        if self.session_token:
-            headers["x-amz-security-token"] = self.session_token.get_secret_value()
-        unsigned = AWSRequest("POST", url, headers=headers, data=body)
-        unsigned.context["timestamp"] = headers["x-amz-date"]
-        signer = SigV4Auth(
-            Credentials(self.access_key_id, self.secret_access_key.get_secret_value()), "sns", self.region
-        )
-        signature = signer.signature(signer.string_to_sign(unsigned, signer.canonical_request(unsigned)), unsigned)
-        signed_headers = signer.signed_headers(signer.headers_to_sign(unsigned))
-        parts = f"Credential={signer.scope(unsigned)}, SignedHeaders={signed_headers}, Signature={signature}"
-        return Request(url, headers | {"authorization": f"AWS4-HMAC-SHA256 {parts}"}, body)
 
 
 def _element(name: str, body: bytes) -> str:

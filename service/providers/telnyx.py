@@ -17,10 +17,12 @@ from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.providers.members import first, text
+from service.providers.settings import ApiUrl, Secret, Text
 
 TOLERANCE = 300
 """Seconds that a signature's time may be off, either way."""
@@ -58,12 +60,6 @@ _REASONS = {
 }
 
 
-def _http_url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
-        raise ValueError("write an absolute https:// URL (http:// inside a trusted network), without a password")
-    return value.rstrip("/")
-
-
 def _public_key(value: str) -> str:
     try:
         Ed25519PublicKey.from_public_bytes(base64.b64decode(value, validate=True))
@@ -81,12 +77,12 @@ class Telnyx(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["telnyx"] = "telnyx"
-    api_url: Annotated[str, AfterValidator(_http_url)] = "https://api.telnyx.com/v2"
-    api_key: Annotated[SecretStr, Field(min_length=1)]
+    api_url: ApiUrl = "https://api.telnyx.com/v2"
+    api_key: Secret
     public_key: PublicKey
     old_public_key: PublicKey | None = None
-    sms_from: Annotated[str, Field(min_length=1)] | None = None
-    messaging_profile_id: Annotated[str, Field(min_length=1)] | None = None
+    sms_from: Text | None = None
+    messaging_profile_id: Text | None = None
 
     @model_validator(mode="after")
     def _somebody_sends(self) -> Telnyx:
@@ -121,11 +117,10 @@ class Telnyx(BaseModel):
         """2xx accepts unless there are errors around the message or in it, or its status is a failure."""
         said = response.json
         message = _object(said.get("data"))
-        error = _first(said.get("errors")) or _first(message.get("errors"))
+        error = first(said.get("errors")) or first(message.get("errors"))
         if error or not response.accepted or _STATUSES.get(_word(message)) is Status.FAILED:
             return response.rejected(_reason(error))
-        message_id = message.get("id")
-        return Accepted(message_id if isinstance(message_id, str) else "")
+        return Accepted(text(message, "id"))
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:
         """The receipt in a `message.sent` or `message.finalized`; other events are none of ours.
@@ -141,14 +136,14 @@ class Telnyx(BaseModel):
             return []
         if message.get("webhook_url", webhook.url) != webhook.url:
             raise Malformed("the receipt is about another delivery")
-        word, message_id = _word(message), message.get("id")
+        word = _word(message)
         known = _STATUSES.get(word)
         if known is None:
             return []
         reason = None
         if known is Status.FAILED:
-            reason = _reason(_first(message.get("errors"))) or ("expired" if word == "expired" else "unknown")
-        return [Receipt(known, reason, message_id if isinstance(message_id, str) else "")]
+            reason = _reason(first(message.get("errors"))) or ("expired" if word == "expired" else "unknown")
+        return [Receipt(known, reason, text(message, "id"))]
 
     def _authenticate(self, webhook: Webhook, now: datetime) -> None:
         """Check the Ed25519 signature over `time|body`, then how far off the time is. Raises Forged."""
@@ -177,20 +172,13 @@ def _fits(key: str, signature: bytes, signed: bytes) -> bool:
 
 def _word(message: dict[str, Any]) -> str:
     """The status of a message to one person, in Telnyx's word for it."""
-    word = _first(message.get("to")).get("status")
-    return word if isinstance(word, str) else ""
+    return text(first(message.get("to")), "status")
 
 
 def _reason(error: dict[str, Any]) -> str | None:
-    code = error.get("code")
-    return _REASONS.get(code) if isinstance(code, str) else None
+    return _REASONS.get(text(error, "code"))
 
 
 def _object(said: object) -> dict[str, Any]:
     """An object; whatever is none is noise, and empty."""
     return said if isinstance(said, dict) else {}
-
-
-def _first(said: object) -> dict[str, Any]:
-    """The first object of a list."""
-    return _object(said[0]) if isinstance(said, list) and said else {}

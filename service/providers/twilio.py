@@ -19,18 +19,20 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.providers.calls import heard
+from service.providers.languages import nearest
+from service.providers.members import text
+from service.providers.settings import E164, ApiUrl, Secret, plain
 
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_VALIDITY = 36_000
 """Seconds (error 90007)."""
 _SID = 34
 """Characters: a sender of this length can only be a messaging service."""
-_HEARD = 5
-"""Seconds: whoever hangs up before has not heard the code."""
 
 # Words of messages and of calls; `partially_delivered`, inbound ones and new ones tell nothing.
 _STATUSES = {
@@ -92,7 +94,6 @@ _LANGUAGES = {language.partition("-")[0]: language for language in _SPOKEN.split
     "zh-Hant": "zh-TW",
 }
 
-Number = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
 Template = Annotated[str, Field(pattern=r"^HX[0-9a-fA-F]{32}$")]
 
 
@@ -103,22 +104,22 @@ class Twilio(BaseModel):
 
     kind: Literal["twilio"] = "twilio"
     account_sid: str = Field(pattern=r"^AC[0-9a-fA-F]{32}$")
-    auth_token: SecretStr | None = None
-    old_auth_token: SecretStr | None = None
+    auth_token: Secret | None = None
+    old_auth_token: Secret | None = None
     api_key_sid: str | None = Field(default=None, pattern=r"^SK[0-9a-fA-F]{32}$")
-    api_key_secret: SecretStr | None = None
-    webhook_key: SecretStr | None = None
-    old_webhook_key: SecretStr | None = None
+    api_key_secret: Secret | None = None
+    webhook_key: Secret | None = None
+    old_webhook_key: Secret | None = None
     sms_from: str | None = Field(
         default=None,
         pattern=r"^(\+[1-9][0-9]{6,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[0-9]{0,2}[A-Za-z][A-Za-z0-9 &+_-]{0,10})$",
     )
-    whatsapp_from: Number | None = None
+    whatsapp_from: E164 | None = None
     whatsapp_template: Template | None = None
     whatsapp_templates: Mapping[str, Template] = {}
-    voice_from: Number | None = None
+    voice_from: E164 | None = None
     voice_languages: Mapping[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{2,20}$")]] = {}
-    api_url: str = Field(default="https://api.twilio.com", pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")
+    api_url: ApiUrl = "https://api.twilio.com"
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -147,7 +148,7 @@ class Twilio(BaseModel):
             case Channel.VOICE:
                 return self._post("Calls.json", fields + self._call(message))
             case Channel.WHATSAPP:
-                template = _nearest(message.locale, self.whatsapp_templates) or self.whatsapp_template or ""
+                template = nearest(message.locale, self.whatsapp_templates) or self.whatsapp_template or ""
                 fields += [
                     ("To", f"whatsapp:{message.to}"),
                     ("From", f"whatsapp:{self.whatsapp_from}"),
@@ -167,7 +168,7 @@ class Twilio(BaseModel):
         return self._post("Messages.json", fields)
 
     def _call(self, message: Message) -> list[tuple[str, str]]:
-        language = _nearest(message.locale, self.voice_languages) or _nearest(message.locale, _LANGUAGES)
+        language = nearest(message.locale, self.voice_languages) or nearest(message.locale, _LANGUAGES)
         say = f'Say language="{language}"' if language else "Say"
         return [
             ("To", message.to),
@@ -184,7 +185,7 @@ class Twilio(BaseModel):
             user, secret = self.api_key_sid, self.api_key_secret
         password = secret.get_secret_value() if secret else ""
         basic = b64encode(f"{user}:{password}".encode()).decode()
-        url = f"{self.api_url.rstrip('/')}/2010-04-01/Accounts/{self.account_sid}/{path}"
+        url = f"{self.api_url}/2010-04-01/Accounts/{self.account_sid}/{path}"
         return Request.form(url, fields, {"authorization": f"Basic {basic}"})
 
     def read(self, response: Response) -> Accepted | Rejected:
@@ -194,8 +195,7 @@ class Twilio(BaseModel):
             return response.rejected(_REASONS.get(str(said.get("code"))))
         if said.get("error_code") or said.get("status") in ("failed", "undelivered", "canceled"):
             return Rejected(_REASONS.get(str(said.get("error_code")), "unknown"))
-        sid = said.get("sid")
-        return Accepted(sid if isinstance(sid, str) else "")
+        return Accepted(text(said, "sid"))
 
     def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:  # noqa: ARG002 - Twilio asks for no time
         """Tell whether the code of an SMS was used (Message Feedback); there is none for the other channels."""
@@ -214,7 +214,7 @@ class Twilio(BaseModel):
         sid = fields.get("MessageSid") or fields.get("CallSid")
         if not sid:
             raise Malformed("MessageSid or CallSid is missing")
-        if word == "completed" and not _heard(fields):
+        if word == "completed" and not _person_heard(fields):
             status = Status.FAILED
         if status is not Status.FAILED:
             return [Receipt(status, None, sid)]
@@ -226,9 +226,9 @@ class Twilio(BaseModel):
         form = _form(webhook)
         settings = webhook.headers.get("x-twilio-webhooks-signature-settings")
         if settings is None:
-            digest, keys = "sha1", (self.auth_token, self.old_auth_token)
+            digest, keys = "sha1", plain(self.auth_token, self.old_auth_token)
         elif "algorithm=HMAC_SHA256" in [part.strip() for part in settings.split(",")]:
-            digest, keys = "sha256", (self.webhook_key, self.old_webhook_key)
+            digest, keys = "sha256", plain(self.webhook_key, self.old_webhook_key)
         else:
             raise Forged("x-twilio-webhooks-signature-settings names an unknown algorithm")
         # Repeated pairs count once; neither names nor values are separated.
@@ -236,10 +236,9 @@ class Twilio(BaseModel):
         said = webhook.headers.get("x-twilio-signature", "").encode()
         for key in keys:
             for url in _spellings(webhook.url):
-                if key is not None:
-                    mac = hmac.digest(key.get_secret_value().encode(), (url + joined).encode(), digest)
-                    if hmac.compare_digest(said, b64encode(mac)):
-                        return dict(form)
+                mac = hmac.digest(key.encode(), (url + joined).encode(), digest)
+                if hmac.compare_digest(said, b64encode(mac)):
+                    return dict(form)
         raise Forged("x-twilio-signature does not fit")
 
 
@@ -267,12 +266,7 @@ def _spellings(url: str) -> Iterator[str]:
             yield f"{scheme}://{host}{'' if port else default}{rest}"
 
 
-def _heard(fields: Mapping[str, str]) -> bool:
+def _person_heard(fields: Mapping[str, str]) -> bool:
     """Whether a person was on the line long enough; a machine keeps the code for whoever listens to it later."""
-    seconds = fields.get("CallDuration", "")
     person = not fields.get("AnsweredBy", "").startswith(("machine", "fax"))
-    return person and seconds.isascii() and seconds.isdigit() and float(seconds) >= _HEARD
-
-
-def _nearest(locale: str, table: Mapping[str, str]) -> str | None:
-    return table.get(locale) or table.get(locale.partition("-")[0])
+    return person and heard(fields.get("CallDuration", ""))

@@ -7,8 +7,6 @@ the URL: `client_ref` binds a message's receipts to their delivery, a call's id 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import math
 from datetime import datetime
 from functools import lru_cache
@@ -24,6 +22,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from service import provider
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.providers.calls import HEARD
+from service.providers.languages import nearest
+from service.providers.members import text
+from service.providers.settings import ApiUrl, Number, Secret, Sender, Text, plain
+from service.providers.tokens import claims, is_hash
+from service.providers.whatsapp import language_for, template
 
 _STATUSES = {
     "submitted": Status.SENT,
@@ -78,9 +82,6 @@ _CALL_DETAILS = {
 }
 """What `detail` says of a call that was rejected or failed."""
 
-_HEARD = 5.0
-"""Seconds that a completed call must have lasted for the code to have been heard: our judgement."""
-
 _SPOKEN = {
     voice.partition("-")[0]: voice
     for voices in (
@@ -119,23 +120,18 @@ def _loaded(pem: str) -> RSAPrivateKey:
     return key
 
 
-Text = Annotated[str, Field(min_length=1)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
-Number = Annotated[str, Field(pattern=r"^\+?[0-9]{7,15}$")]
-
-
 class Vonage(BaseModel):
     """An application, the secret that its webhooks are signed with, and a sender for each channel."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["vonage"] = "vonage"
-    api_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s/?#]+)*$")] = "https://api.nexmo.com"
+    api_url: ApiUrl = "https://api.nexmo.com"
     application_id: Text
     private_key: Annotated[SecretStr, AfterValidator(_rsa_key)]
     signature_secret: Secret
     old_signature_secret: Secret | None = None
-    sms_from: Annotated[str, Field(pattern=r"^(\+?[0-9]{3,15}|[ -~]{1,11})$")] | None = None
+    sms_from: Sender | None = None
     voice_from: Number | None = None
     whatsapp_from: Number | None = None
     whatsapp_template: Text | None = None
@@ -189,9 +185,7 @@ class Vonage(BaseModel):
         if not message_id:
             raise Malformed("message_uuid, uuid, call_uuid: one of them is needed")
         status, reason = _message(said) if "message_uuid" in said else _called(said)
-        reference = said.get("client_ref")
-        delivery = reference if isinstance(reference, str) else None
-        return [] if status is None else [Receipt(status, reason, message_id, delivery)]
+        return [] if status is None else [Receipt(status, reason, message_id, text(said, "client_ref") or None)]
 
     def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:
         """Tell Vonage whether the code of an SMS or call was used; its support must have switched this on."""
@@ -229,38 +223,25 @@ class Vonage(BaseModel):
         }
 
     def _template(self, message: Message) -> dict[str, Any]:
-        """An approved authentication template, as Meta takes it: the code in its text and in its button."""
-        code = [{"type": "text", "text": message.code}]
+        """An approved authentication template, as Meta takes it."""
+        language = language_for(message.locale, self.whatsapp_languages)
         return {
             "message_type": "custom",
             "channel": "whatsapp",
             "from": (self.whatsapp_from or "").removeprefix("+"),
             "custom": {
                 "type": "template",
-                "template": {
-                    "name": self.whatsapp_template,
-                    "language": {"policy": "deterministic", "code": self._language(message.locale)},
-                    "components": [
-                        {"type": "body", "parameters": code},
-                        {"type": "button", "sub_type": "url", "index": "0", "parameters": code},
-                    ],
-                },
+                "template": template(self.whatsapp_template or "", language, message.code),
             },
         }
 
-    def _language(self, locale: str) -> str:
-        """The template's language nearest to a locale, else its first; WhatsApp writes `pt_BR`."""
-        wishes = (locale.replace("-", "_"), locale.partition("-")[0])
-        return next((wish for wish in wishes if wish in self.whatsapp_languages), self.whatsapp_languages[0])
-
     def _call(self, message: Message, to: str) -> dict[str, Any]:
         """Without a voice for the language an English one at least says the digits."""
-        voice = _SPOKEN.get(message.locale) or _SPOKEN.get(message.locale.partition("-")[0], "en-US")
-        text = message.text.translate(_NO_MARKUP)
+        voice = nearest(message.locale, _SPOKEN) or "en-US"
         return {
             "to": [{"type": "phone", "number": to}],
             "from": {"type": "phone", "number": (self.voice_from or "").removeprefix("+")},
-            "ncco": [{"action": "talk", "text": text, "language": voice, "loop": 2}],
+            "ncco": [{"action": "talk", "text": message.text.translate(_NO_MARKUP), "language": voice, "loop": 2}],
             "event_url": [message.receipt_url],
             "event_method": "POST",
             "machine_detection": "hangup",
@@ -272,40 +253,23 @@ class Vonage(BaseModel):
         scheme, _, token = webhook.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise Forged("no signed token came with it: switch signed webhooks on for the application")
-        for secret in (self.signature_secret, self.old_signature_secret):
-            claims = _claims(token, secret.get_secret_value()) if secret else None
-            if claims is not None:
-                break
-        else:
+        said = claims(
+            token,
+            plain(self.signature_secret, self.old_signature_secret),
+            issuer="Vonage",
+            algorithms=["HS256"],
+            require=["iss", "iat", "payload_hash"],
+        )
+        if said is None:
             raise Forged("the token's signature does not fit")
-        if not _fresh(claims, now.timestamp()):
+        if not _fresh(said, now.timestamp()):
             raise Forged("the token is too old, or from the future")
-        digest = hashlib.sha256(webhook.body).hexdigest()
-        if not hmac.compare_digest(str(claims["payload_hash"]).encode(), digest.encode()):
+        if not is_hash(said["payload_hash"], webhook.body):
             raise Forged("the token is about another body")
 
 
-def _claims(token: str, secret: str) -> dict[str, Any] | None:
-    """What a token says, if it is signed with this secret; its times are left to the caller's clock."""
-    try:
-        return jwt.decode(
-            token,
-            secret,
-            algorithms=["HS256"],
-            issuer="Vonage",
-            options={
-                "require": ["iss", "iat", "payload_hash"],
-                "verify_exp": False,
-                "verify_iat": False,
-                "verify_nbf": False,
-            },
-        )
-    except jwt.InvalidTokenError:
-        return None
-
-
-def _fresh(claims: dict[str, Any], now: float) -> bool:
-    issued, expires = claims["iat"], claims.get("exp", math.inf)
+def _fresh(said: dict[str, Any], now: float) -> bool:
+    issued, expires = said["iat"], said.get("exp", math.inf)
     if not isinstance(issued, int | float) or not isinstance(expires, int | float):
         return False
     return _OLDEST <= issued - now <= _NEWEST and now < expires
@@ -336,7 +300,7 @@ def _called(said: dict[str, Any]) -> tuple[Status | None, str | None]:
     word = str(said.get("status"))
     if word == "completed":
         try:
-            heard = float(str(said.get("duration"))) >= _HEARD
+            heard = float(str(said.get("duration"))) >= HEARD
         except ValueError:
             return None, None
         return (Status.DELIVERED, None) if heard else (Status.FAILED, "unreachable")

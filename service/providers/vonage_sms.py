@@ -10,14 +10,16 @@ from __future__ import annotations
 import hmac
 import math
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from service import provider
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.providers.members import first, objects, text
+from service.providers.settings import ApiUrl, Secret, Sender, Text, plain
 from service.segments import measure
 
 _REFUSALS = {
@@ -81,9 +83,6 @@ _SHORTEST, _LONGEST = 20_000, 604_800_000
 
 _JOINTS = str.maketrans("&=", "__")
 
-Text = Annotated[str, Field(min_length=1)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
-
 
 class VonageSms(BaseModel):
     """An account and its sender; `signature_secret` and `signature_method` as they are set for the account."""
@@ -91,15 +90,15 @@ class VonageSms(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["vonage_sms"] = "vonage_sms"
-    api_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s/?#]+)*$")] = "https://rest.nexmo.com"
+    api_url: ApiUrl = "https://rest.nexmo.com"
     api_key: Text
     api_secret: Secret
-    sms_from: Annotated[str, Field(pattern=r"^(\+?[0-9]{3,15}|[ -~]{1,11})$")]
+    sms_from: Sender
     signature_secret: Secret | None = None
     old_signature_secret: Secret | None = None
     signature_method: Literal["md5", "sha1", "sha256", "sha512"] = "sha256"
     conversions: bool = False
-    conversions_url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")] = "https://api.nexmo.com/conversions/sms"
+    conversions_url: ApiUrl = "https://api.nexmo.com/conversions/sms"
 
     @model_validator(mode="after")
     def _has_a_secret_before_an_old_one(self) -> VonageSms:
@@ -132,14 +131,12 @@ class VonageSms(BaseModel):
         """Each part of a long text is taken or refused for itself; the message is named by the first."""
         if not response.accepted:
             return response.rejected()
-        said = response.json.get("messages")
-        parts = [part for part in said if isinstance(part, dict)] if isinstance(said, list) else []
+        parts = objects(response.json.get("messages"))
         for part in parts:
             code = str(part.get("status", _TAKEN))
             if code != _TAKEN:
                 return response.rejected(_REFUSALS.get(code, "unknown"))
-        message_id = parts[0].get("message-id") if parts else ""
-        return Accepted(message_id if isinstance(message_id, str) else "")
+        return Accepted(text(first(parts), "message-id"))
 
     def receipts(self, webhook: provider.Webhook, now: datetime) -> list[Receipt]:  # noqa: ARG002 - no age is documented
         """The receipt in a webhook, which may be a GET, a form or JSON. Raises Forged or Malformed."""
@@ -178,16 +175,13 @@ class VonageSms(BaseModel):
             # What is signed is joined by these: in a name they could hide the parameters that follow.
             raise Forged("a parameter's name has & or = in it")
         signature = said.get("sig", "").lower().encode()
-        fits = False
-        for secret in (self.signature_secret, self.old_signature_secret):
-            if secret is not None:
-                fits |= hmac.compare_digest(self._signature(said, secret).encode(), signature)
-        if not fits:
+        secrets = plain(self.signature_secret, self.old_signature_secret)
+        if not any(hmac.compare_digest(self._signature(said, secret).encode(), signature) for secret in secrets):
             raise Forged("sig does not fit")
 
-    def _signature(self, said: dict[str, str], secret: SecretStr) -> str:
+    def _signature(self, said: dict[str, str], secret: str) -> str:
         joined = "".join(f"&{name}={said[name].translate(_JOINTS)}" for name in sorted(said) if name != "sig")
-        return hmac.new(secret.get_secret_value().encode(), joined.encode(), self.signature_method).hexdigest()
+        return hmac.new(secret.encode(), joined.encode(), self.signature_method).hexdigest()
 
 
 def _parameters(webhook: provider.Webhook) -> dict[str, str]:

@@ -21,6 +21,8 @@ from standardwebhooks import Webhook as StandardWebhook
 from service import provider
 from service.errors import Forged, Malformed
 from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.providers.members import text
+from service.providers.settings import plain
 from service.record import rfc3339
 
 _STATUSES = {
@@ -36,9 +38,9 @@ _LEAST_SECRET = 16
 
 
 def _signing_secret(value: SecretStr) -> SecretStr:
-    prefix, _, text = value.get_secret_value().partition("_")
+    prefix, _, words = value.get_secret_value().partition("_")
     try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        raw = base64.b64decode(words + "=" * (-len(words) % 4), validate=True)
     except binascii.Error:
         raw = b""
     if prefix != "whsec" or len(raw) < _LEAST_SECRET:
@@ -106,11 +108,10 @@ class Webhook(BaseModel):
     def read(self, response: Response) -> Accepted | Rejected:
         """2xx accepts, 422 rejects with a reason, 429 and 5xx are transient, anything else is our request's fault."""
         if response.accepted:
-            message_id = response.json.get("message_id")
-            return Accepted(message_id if isinstance(message_id, str) else "")
+            return Accepted(text(response.json, "message_id"))
         if response.status == _REJECTED:
-            reason = response.json.get("reason")
-            return Rejected(reason if isinstance(reason, str) and reason in REASONS else "unknown")
+            reason = text(response.json, "reason")
+            return Rejected(reason if reason in REASONS else "unknown")
         return response.rejected()
 
     def receipts(self, webhook: provider.Webhook, now: datetime) -> list[Receipt]:
@@ -122,15 +123,13 @@ class Webhook(BaseModel):
             raise Malformed("write {type, timestamp, data}")
         if said["type"] != "delivery.receipt":
             return []
-        status, reason, message_id = data.get("status"), data.get("reason"), data.get("message_id")
+        status, reason = data.get("status"), data.get("reason")
         if not isinstance(status, str):
             raise Malformed("data.status: write one of sent, delivered, read, failed")
         if reason is not None and not isinstance(reason, str):
             raise Malformed("data.reason: write a string, or leave it out")
         known = _STATUSES.get(status)
-        if known is None:
-            return []
-        return [Receipt(known, reason, message_id if isinstance(message_id, str) else "")]
+        return [] if known is None else [Receipt(known, reason, text(data, "message_id"))]
 
     def _authenticate(self, webhook: provider.Webhook, now: datetime) -> None:
         """Check signature and age (five minutes either way), in constant time. Raises Forged."""
@@ -142,11 +141,9 @@ class Webhook(BaseModel):
         except UnicodeDecodeError:
             raise Forged("no text in UTF-8 was signed") from None
         given = [word.encode() for word in webhook.headers.get("webhook-signature", "").split(" ")]
-        for secret in (self.secret, self.old_secret):
-            if secret is not None:
-                signer = StandardWebhook(secret.get_secret_value())
-                right = signer.sign(name, datetime.fromtimestamp(int(stamp), UTC), body).encode()
-                fits = [hmac.compare_digest(right, word) for word in given]
-                if any(fits):
-                    return
+        for secret in plain(self.secret, self.old_secret):
+            right = StandardWebhook(secret).sign(name, datetime.fromtimestamp(int(stamp), UTC), body).encode()
+            fits = [hmac.compare_digest(right, word) for word in given]
+            if any(fits):
+                return
         raise Forged("webhook-signature does not fit")

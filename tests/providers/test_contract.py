@@ -112,6 +112,18 @@ def test_its_repr_hides_its_secrets(kind: str) -> None:
         assert secret not in f"{one!r} {one} {one.model_dump()}"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_secret_of_it_can_be_empty(kind: str) -> None:
+    """A variable of the environment that was forgotten is found at once, not when the first code is sent."""
+    one = adapter(kind)
+    hidden = [name for name, field in type(one).model_fields.items() if "SecretStr" in str(field.annotation)]
+    assert {name for name, value in one if isinstance(value, SecretStr)} <= set(hidden)
+    for name in hidden:
+        with pytest.raises(ValidationError) as refused:
+            type(one).model_validate({**dict(one), name: ""})
+        assert [fault["loc"] for fault in refused.value.errors()] == [(name,)]
+
+
 @pytest.mark.parametrize(("kind", "channel"), SENDS)
 def test_number_and_code_are_in_the_body_and_nowhere_else(kind: str, channel: Channel) -> None:
     """Never in the URL, never in a header, never in the `repr`."""
