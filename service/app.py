@@ -119,9 +119,9 @@ class Service:
         try:
             async with asyncio.timeout(seconds):
                 await self.schedule.stop()
+                await self.deliveries.stop()
         except TimeoutError:
-            logger.warning("deliveries are left to their leases: they took longer than the grace period")
-        await self.deliveries.stop()
+            logger.warning("the grace period is over: deliveries are left to their leases, feedback untold")
         await self._door.close()
         await self.store.close()
         self._hasher.close()

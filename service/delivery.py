@@ -199,7 +199,11 @@ class Deliveries:
             provider: object = self._providers.get(name)
             if message_id and isinstance(provider, TakesFeedback) and len(self._telling) < MOST_AT_ONCE:
                 channel = Channel(fields.channel(n))
-                request = provider.feedback(message_id, channel, converted=True, now=self._store.now())
+                try:
+                    request = provider.feedback(message_id, channel, converted=True, now=self._store.now())
+                except Exception:  # a defect of an adapter must not spoil an approval
+                    logger.exception("a provider's adapter failed", extra={"fields": {"provider": name}})
+                    continue
                 if request is not None:
                     task = asyncio.get_running_loop().create_task(self._door.tell(request))
                     self._telling.add(task)
@@ -231,18 +235,16 @@ class Deliveries:
             confirmed = await self._door.tell(asked)
             logger.info("subscription", extra={"fields": {"provider": provider, "confirmed": confirmed}})
             return []
-        due = []
+        taken: list[tuple[_Named, Receipt]] = []
         for receipt in adapter.receipts(webhook, self._store.now()):
             if named is not None and receipt.delivery not in {None, named.delivery, token}:
                 raise Malformed("the receipt is about another delivery")
             # An address for a whole account hears of messages that are none of ours: they are passed over.
             one = named or self._named(receipt.delivery or "", provider)
-            if one is None:
-                continue
-            answer = await self._take(one, provider, receipt)
-            if answer.outcome == "next":
-                due.append(one.verification)
-        return due
+            if one is not None:
+                taken.append((one, receipt))
+        answers = await asyncio.gather(*[self._take(one, provider, receipt) for one, receipt in taken])
+        return [one.verification for (one, _), answer in zip(taken, answers, strict=True) if answer.outcome == "next"]
 
     def _adapter(self, provider: str) -> Provider:
         try:

@@ -73,13 +73,12 @@ class Verifications:
         if isinstance(plan, Refusal):
             return self._refused(application, number.country, plan)
         memory = Memory.of(self._ring, application.name, "create", wanted.idempotency)
-        joining = written(plan) if wanted.channels else ""
+        joining, replaced = written(plan) if wanted.channels else "", ""
         if memory.names or len(self._ring.keys) > 1:
             elder, *claims = await asyncio.gather(self._elder(application, wanted, memory), *self._claims(memory))
             if any(claim.outcome == "conflict" for claim in claims):
                 return self._refused(application, number.country, _CONFLICT)
-            if elder.outcome == "other":
-                await self._act(application, "verification_cancel", elder.fields.text("id"), "")
+            replaced = elder.fields.text("id") if elder.outcome == "other" else ""
             if elder.outcome == "found":
                 elder = await self._resend(application, elder.fields.text("id"), "", joining, memory)
             if elder.outcome not in {"gone", "over", "other"}:
@@ -105,6 +104,8 @@ class Verifications:
                 *await self._fields(application, wanted, verification, place, plan),
             ],
         )
+        if replaced and answer.outcome == "started":
+            await self._act(application, "verification_cancel", replaced, "")
         return self._started(application, number.country, answer)
 
     async def resend(self, application: Application, verification: str, channel: Channel | None) -> Started | Refusal:

@@ -158,6 +158,36 @@ async def test_sent_alone_does_not_stop_the_timer() -> None:
         assert one.metric("otp_deliveries_total", **labels) == 1
 
 
+async def test_a_receipt_that_knows_nothing_is_as_good_as_none() -> None:
+    """`unknown` is recorded, and the step's wait goes on to its end."""
+    async with world() as one:
+        started = await one.create()
+        tag = f"{{v{int(started['id'][4:6], 32)}}}:"
+        keys = [tag + started["id"], f"{tag}due"]
+        await one.service.store.run("delivery_receipt", keys, ["0", "gw", "unknown", "", "", LEASE_MS, ""])
+        assert await statuses(one, started["id"]) == ["unknown"]
+        await one.travel(10)
+        assert one.gateway.channels == ["sms"]
+        await one.travel(11)
+        assert one.gateway.channels == ["sms", "whatsapp"]
+
+
+@pytest.mark.parametrize("early", ["accepted", "sent"])
+async def test_a_receipt_before_the_answer_leaves_the_steps_wait_as_it_is(early: str) -> None:
+    """The job is due when the wait is over, not when the lease is."""
+    steps = [{"channel": channel, "providers": ["gw"], "wait": "5s"} for channel in ("sms", "voice")]
+    async with world(cascade=steps) as one:
+        started = (await one.post("/verifications", {"to": OTHER_NUMBER})).json()
+        tag = f"{{v{int(started['id'][4:6], 32)}}}:"
+        keys = [tag + started["id"], f"{tag}due"]
+        await one.service.store.run("delivery_begin", keys, [LEASE_MS, started["id"]])
+        await one.service.store.run("delivery_receipt", keys, ["0", "gw", early, "", "", LEASE_MS, ""])
+        record = ["0", "gw", "accepted", "", "m", "", "wait", "0", "", str(LEASE_MS)]
+        await one.service.store.run("delivery_record", keys, record)
+        await one.travel(6)
+        assert one.gateway.channels == ["voice"]
+
+
 async def test_a_late_failure_of_an_old_step_can_leave_nothing_that_may_arrive() -> None:
     """Silence left hope for the first step; its failed receipt after all others failed takes it."""
     steps = [

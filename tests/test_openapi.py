@@ -26,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 from service import config
 from service.api import bodies, problems
 from service.api.auth import digest
+from service.api.listener import MAX_BODY, MAX_WEBHOOK
 from service.app import Service
 from service.errors import Unavailable
 from service.provider import REASONS, Channel, Status
@@ -322,7 +323,7 @@ async def _refusals(call: Caller, name: str) -> None:
     if "requestBody" in operation.said:
         (content,) = operation.said["requestBody"]["content"].values()
         good = next(iter(content["examples"].values()))["value"]
-        await call(name, raw="x" * 16_385)
+        await call(name, raw="x" * (1 + (MAX_WEBHOOK if operation.path.startswith("/receipts") else MAX_BODY)))
     if "security" not in operation.said:
         await call(name, good, key=None)
         await call(name, good, key=GUARD_KEY)

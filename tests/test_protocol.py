@@ -111,3 +111,35 @@ async def test_an_address_has_so_many_connections(monkeypatch: pytest.MonkeyPatc
                 answer = await exchange(port, request)
         assert b" 200 OK" in answer
         held[1][1].close()
+
+
+async def test_requests_that_wait_on_a_connection_have_a_number() -> None:
+    """Who sends more and more without reading is cut off; a few in a row are answered in a row."""
+    one = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with served() as port:
+        last = one.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+        assert (await exchange(port, one * 5 + last)).count(b" 200 OK") == 6
+        assert b"invalid_http" in await exchange(port, one * 500)
+
+
+async def test_what_comes_behind_a_chunked_body_is_not_kept() -> None:
+    """Trailers are let go one by one, however many there are."""
+    async with served() as port:
+        head = b"POST /readyz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n0\r\n"
+        answer = await exchange(port, head, *[b"a: b\r\n" * 1000 for _ in range(20)], b"\r\n")
+        assert problem(answer) == (405, "method_not_allowed")
+
+
+async def test_no_connection_is_held_without_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by an empty line after an answer, nor by a body that nobody reads."""
+    monkeypatch.setattr("service.api.protocol.HEADER_SECONDS", 0.1)
+    async with served() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readuntil(b'{"status":"ok"}')
+        writer.write(b"\r\n")
+        async with asyncio.timeout(5):
+            assert problem(await reader.read()) == (408, "request_timeout")
+        writer.close()
+        unread = b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nx"
+        assert problem(await exchange(port, unread)) == (404, "not_found")

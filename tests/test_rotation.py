@@ -15,9 +15,9 @@ from tests.world import NEXT_SECRET_KEY, NUMBER, OTHER_NUMBER, SECRET_KEY, World
 pytestmark = pytest.mark.anyio
 
 
-async def rotated(one: World, *keys: str) -> World:
-    """The same store under another key ring, as a replica after its restart."""
-    checked = config.check(table(_top={"secrets": {"keys": list(keys)}}), KINDS, {})
+async def rotated(one: World, *keys: str, **top: object) -> World:
+    """The same store under another key ring, as a replica after its restart; `top` goes over the configuration."""
+    checked = config.check(table(_top={"secrets": {"keys": list(keys)}} | top), KINDS, {})
     client = one.service.store._client  # noqa: SLF001 - the same embedded store, which only this process has
     return World(Service(checked, client=client, transport=httpx.MockTransport(one.gateway)), one.gateway, one.clock)
 
@@ -104,3 +104,15 @@ async def test_without_its_key_a_sealed_value_cannot_be_read() -> None:
         KeyRing([b"b" * 32]).open(sealed, b"x")
     with pytest.raises(Unreadable, match="altered or moved"):
         ring.open(sealed, b"y")
+
+
+async def test_a_create_that_is_refused_replaces_nothing_through_a_rotation() -> None:
+    """The code that is pending stays good until another one is really on its way."""
+    limits = {"guard": {"limits": {"number": ["1/10m"]}}}
+    nine, one_euro, two = ({"amount": f"EUR {amount}.00", "payee": "A"} for amount in (9, 1, 2))
+    async with world(_top=limits) as old:
+        new = await rotated(old, NEXT_SECRET_KEY, SECRET_KEY, **limits)
+        await new.create(transaction=nine)
+        first = await old.create(transaction=one_euro)
+        assert (await new.post("/verifications", {"to": NUMBER, "transaction": two})).status_code == 429
+        assert (await old.check(first["id"], old.gateway.last.code, transaction=one_euro))["valid"]

@@ -25,6 +25,8 @@ from service.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 16 * 1024
+MAX_WEBHOOK = 1024 * 1024
+"""What a provider may post: an address for a whole account hears of many messages at once."""
 SECONDS = 1.9
 """How long an answer may take: a caller hears within two seconds that Redis is away."""
 
@@ -32,6 +34,9 @@ BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
 
 _SENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+_CLOSE = {"connection": "close"}
+"""Where a body is not read to its end the connection cannot go on."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -76,7 +81,8 @@ class Listener:
             if isinstance(route, Problem):
                 raise route
             # Read before the clock runs: a slow caller is not a slow Redis.
-            request.state.body = await _body(request)
+            most = MAX_WEBHOOK if route.path.startswith("/receipts/") else MAX_BODY
+            request.state.body = await _body(request, most)
             async with asyncio.timeout(SECONDS):
                 response: Response = await route.endpoint(request)
                 return response
@@ -109,8 +115,8 @@ class Listener:
                 allowed |= route.methods or set()
         if allowed:
             methods = ", ".join(sorted(allowed))
-            return Problem("method_not_allowed", f"use {methods}", headers={"allow": methods})
-        return Problem("not_found", "there is nothing at this path")
+            return Problem("method_not_allowed", f"use {methods}", headers={"allow": methods, **_CLOSE})
+        return Problem("not_found", "there is nothing at this path", headers=_CLOSE)
 
 
 def _told(problem: Problem) -> Response:
@@ -122,23 +128,23 @@ def _told(problem: Problem) -> Response:
     return problem.response()
 
 
-async def _body(request: Request) -> bytes:
-    """The body of a request, up to `MAX_BODY` bytes; raises Problem for more."""
+async def _body(request: Request, most: int) -> bytes:
+    """The body of a request, up to `most` bytes; raises Problem for more."""
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MAX_BODY:
-        raise _too_large()
+    if declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
     raw = b""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 raw += chunk
-                if len(raw) > MAX_BODY:
-                    raise _too_large()
+                if len(raw) > most:
+                    raise _too_large(most)
     except TimeoutError:
         detail = f"send the whole body within {BODY_SECONDS:g} seconds"
         raise Problem("request_timeout", detail, headers={"connection": "close"}) from None
     return raw
 
 
-def _too_large() -> Problem:
-    return Problem("body_too_large", f"send at most {MAX_BODY} bytes", headers={"connection": "close"})
+def _too_large(most: int) -> Problem:
+    return Problem("body_too_large", f"send at most {most} bytes", headers={"connection": "close"})

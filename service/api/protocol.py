@@ -18,6 +18,8 @@ HEADER_SECONDS = 10.0
 MAX_HEADERS = 32 * 1024
 MAX_CONNECTIONS = 2_000
 """Connections that one address has at a time; one more is closed at once."""
+MAX_PIPELINED = 16
+"""Requests that may wait on one connection behind the one that is answered."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -42,6 +44,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count what comes until the headers are complete."""
+        # After an answer whatever comes is of the next request, be it an empty line; uvicorn's own timer ends with it.
+        self._in_headers |= self.timeout_keep_alive_task is not None
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
@@ -57,8 +61,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_headers = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what comes behind a chunked body is let go (RFC 9110, 6.5.1)."""
+        if self._in_headers:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """The request has begun."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests wait")  # which ends the parsing, and comes back to `send_400_response`
         self._done_waiting()
         self._in_headers, self._header_bytes = False, 0
         super().on_headers_complete()

@@ -20,18 +20,18 @@ local waiting = d.status == 'queued' or d.status == 'sending'
 -- the wait counts from the first try; a delivery that its worker left in `sending` begins anew
 if waiting and (num(v, 'try') == 0 or d.status == 'sending') then put(v, 'until', now + num(v, 'wait')) end
 local over = now >= num(v, 'until')
+local hopeful = d.status == 'accepted' or d.status == 'sent' or d.status == 'unknown'
 if waiting and over then
   progress(v, now, n, d, 'rejected', 'expired')
-elseif over and (d.status == 'accepted' or d.status == 'sent') then
-  progress(v, now, n, d, 'unknown', 'silence')
-  v.f.silent = d.provider .. ' ' .. d.channel
+elseif over and hopeful then
+  if progress(v, now, n, d, 'unknown', 'silence') then v.f.silent = d.provider .. ' ' .. d.channel end
 elseif not waiting then
-  local at = (d.status == 'accepted' or d.status == 'sent') and math.min(num(v, 'until'), num(v, 'expires')) or num(v, 'expires')
+  local at = hopeful and math.min(num(v, 'until'), num(v, 'expires')) or num(v, 'expires')
   wake(v, at)
   save(v)
   return {'idle', at - now}
 end
-if over and not advance(v, now, d.reason, '', lease) then
+if over and not advance(v, now, d.reason ~= '-' and d.reason or 'silence', '', lease) then
   save(v)
   return reply('idle', num(v, 'expires') - now, v)
 end

@@ -16,7 +16,7 @@ if ARGV[6] ~= '' then put(v, 'f' .. n, ARGV[6]) end
 keep(v, n, d)
 local moved = progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil)
 local next_at = math.min(num(v, 'until'), num(v, 'expires'))
-if alive(v) and v.f.n == n and d.status == 'sent' and not moved then
+if alive(v) and v.f.n == n and not moved and RANK[d.status] <= RANK.unknown then
   -- its receipt was faster than its answer
   wake(v, next_at)
   save(v)

@@ -103,3 +103,23 @@ async def test_a_code_goes_by_sms_then_whatsapp_and_its_use_is_told() -> None:
         assert (await one.check(started["id"], code))["valid"]
         await service.stop()
     assert vendors.asked[2:] == [("Feedback.json", {"Outcome": "confirmed"})]
+
+
+async def test_a_batch_for_a_whole_account_may_be_large() -> None:
+    """Meta tells of many messages at once: of ours, and of others'."""
+    settings = table(_top={"providers": {"meta": META} | table()["providers"]}, cascade=CASCADE[1:])
+    service = Service(config.check(settings, KINDS, {}), transport=httpx.MockTransport(vendors := Vendors()))
+    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
+        one = World(service, Gateway(), clock)
+        started = await one.create()
+        statuses = [{"id": f"wamid.{n}", "status": "read", "biz_opaque_callback_data": "x" * 200} for n in range(300)]
+        statuses.append({"id": "wamid.1", "status": "delivered"})
+        statuses[-1]["biz_opaque_callback_data"] = vendors.asked[0][1]["biz_opaque_callback_data"]
+        body = json.dumps({"entry": [{"changes": [{"value": {"statuses": statuses}}]}]})
+        mac = hmac.new(META["app_secret"].encode(), body.encode(), hashlib.sha256).hexdigest()
+        answer = await one.receipts.post(
+            "/receipts/meta", content=body, headers={"x-hub-signature-256": f"sha256={mac}"}
+        )
+        assert answer.status_code == 200
+        assert (await one.get(started["id"]))["deliveries"][0]["status"] == "delivered"
+        await service.stop()
