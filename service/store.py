@@ -211,8 +211,8 @@ class Store:
 
     async def close(self) -> None:
         """Close the connections, after what is under way."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
+        while under_way := [task for task in self._tasks if not task.done()]:
+            await asyncio.gather(*under_way)
         await self._client.aclose()
         sentinels = getattr(self._pool, "sentinel_manager", None)
         for sentinel in sentinels.sentinels if sentinels else ():
