@@ -32,9 +32,12 @@ from service.cascade import Cascade, Step
 from service.code import PROFILES, Hasher
 from service.config import Config
 from service.delivery import Deliveries
+from service.door import Door
+from service.door.http import Http
+from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
 from service.metrics import Metrics
-from service.provider import Door
+from service.provider import Line, Request
 from service.schedule import Schedule
 from service.sealing import KEY_BYTES, KeyRing
 from service.store import Store, connect
@@ -63,7 +66,7 @@ class Service:
         self.store = Store(redis, self.metrics.observe_script, embedded=config.embedded)
         ring = KeyRing(_ring_keys(config))
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
-        self._door = Door(transport=transport)
+        self._door = Door({Request: Http(transport), Line: Terminal()})
         self.deliveries = Deliveries(
             self.store,
             ring,

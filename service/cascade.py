@@ -102,9 +102,12 @@ def after_rejection(reason: str, providers: int, attempt: int, retry_after: floa
     return Move(Next.ADVANCE, pointless=pointless(reason))
 
 
+_MOBILE_ONLY = frozenset({Channel.SMS, Channel.WHATSAPP, Channel.TELEGRAM})
+
+
 def pointless(reason: str) -> frozenset[Channel]:
     """The channels on which nothing more can be expected after this reason (that of the failed step is behind us)."""
     known = REASONS.get(reason, REASONS["unknown"])
     if not known.next_channel:
         return frozenset(Channel)
-    return frozenset(Channel) - {Channel.VOICE} if reason == "landline" else frozenset()
+    return _MOBILE_ONLY if reason == "landline" else frozenset()

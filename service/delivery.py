@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -19,17 +19,18 @@ from service import ids
 from service.answer import Answer, Fields
 from service.application import Application
 from service.cascade import Move, Next, after_rejection, pointless, provider_for
+from service.door import Door
 from service.errors import ConfigError, Forged, Malformed
 from service.metrics import Metrics
 from service.provider import (
     REASONS,
     Accepted,
     Channel,
-    Door,
     Message,
     Provider,
     Receipt,
     Rejected,
+    ReportsByMessageId,
     ShakesHands,
     Status,
     Subscribes,
@@ -43,6 +44,10 @@ from service.store import Store
 
 logger = logging.getLogger(__name__)
 
+MESSAGE_TTL_MS = 48 * 3600 * 1000
+"""How long a message is known by its provider's id: twice the longest life of a verification."""
+EARLY_MS = 60_000
+"""How long a receipt waits for the answer to its send."""
 MOST_AT_ONCE = 64
 """Sends that one provider may have under way from here; what comes on top waits as if the provider had said 429."""
 
@@ -111,7 +116,9 @@ class Deliveries:
         outcome: Accepted | Rejected = Rejected("route")  # when the configuration no longer has the way
         if names:
             message = self._message(application, f"{verification}.{n}", channel, name, number, code, fields)
-            outcome = await self._send(name, message)
+            # A verification that was started without an address may be joined by a request that has one.
+            unaddressed = channel is Channel.EMAIL and not message.email
+            outcome = Rejected("request") if unaddressed else await self._send(name, message)
         match outcome:
             case Accepted(message_id):
                 status, reason, move = Status.ACCEPTED, "", Move(Next.WAIT)
@@ -119,7 +126,8 @@ class Deliveries:
                 message_id, status = "", Status.REJECTED
                 move = after_rejection(reason, len(names), attempt, retry_after)
         self._tell("delivery", verification, n, channel, name, fields.text("country"), status, reason)
-        return await self._store.run(
+        mark = self._ring.writer.fingerprint(b"message", message_id.encode()) if message_id else ""
+        recorded = self._store.run(
             "delivery_record",
             keys,
             [
@@ -127,7 +135,7 @@ class Deliveries:
                 name,
                 status,
                 reason,
-                self._ring.writer.fingerprint(b"message", message_id.encode()) if message_id else "",
+                mark,
                 message_id[:128] if isinstance(self._providers.get(name), TakesFeedback) else "",
                 move.next,
                 round(move.delay * 1000),
@@ -135,6 +143,17 @@ class Deliveries:
                 LEASE_MS,
             ],
         )
+        if not mark or not isinstance(self._providers[name], ReportsByMessageId):
+            return await recorded
+        kept = self._store.rows("message_keep", [_message(mark, name)], [f"{verification}.{n}", MESSAGE_TTL_MS])
+        answer: Answer
+        answer, early = await asyncio.gather(recorded, kept)
+        for receipt in early:
+            word, reason = receipt.decode().split(" ")
+            found = _Named(f"{verification}.{n}", verification, n, ids.tag_of(verification) or "")
+            taken = await self._take(found, name, Receipt(Status(word), reason if reason != "-" else None))
+            answer = taken if taken.outcome == "next" else answer
+        return answer
 
     async def _send(self, name: str, message: Message) -> Accepted | Rejected:
         if self._under_way[name] >= MOST_AT_ONCE:
@@ -167,6 +186,7 @@ class Deliveries:
     ) -> Message:
         sealed = fields.raw("extra")
         extra = orjson.loads(self._ring.open(sealed, bound(fields.text("id"), "extra"))) if sealed else {}
+        email = extra.pop("email", "")
         expires = fields.number("expires")
         text = application.texts.render(
             channel,
@@ -190,6 +210,7 @@ class Deliveries:
             purpose=fields.text("purpose"),
             expires_at=moment(expires),
             receipt_url=f"{self._receipts_url}/receipts/{provider}/{token}",
+            email=email,
         )
 
     def approved(self, fields: Fields) -> None:
@@ -235,16 +256,43 @@ class Deliveries:
             confirmed = await self._door.tell(asked)
             logger.info("subscription", extra={"fields": {"provider": provider, "confirmed": confirmed}})
             return []
-        taken: list[tuple[_Named, Receipt]] = []
-        for receipt in adapter.receipts(webhook, self._store.now()):
-            if named is not None and receipt.delivery not in {None, named.delivery, token}:
-                raise Malformed("the receipt is about another delivery")
-            # An address for a whole account hears of messages that are none of ours: they are passed over.
-            one = named or self._named(receipt.delivery or "", provider)
-            if one is not None:
-                taken.append((one, receipt))
-        answers = await asyncio.gather(*[self._take(one, provider, receipt) for one, receipt in taken])
-        return [one.verification for (one, _), answer in zip(taken, answers, strict=True) if answer.outcome == "next"]
+        receipts = adapter.receipts(webhook, self._store.now())
+        if named is not None and any(one.delivery not in {None, named.delivery, token} for one in receipts):
+            raise Malformed("the receipt is about another delivery")
+        return await self.reported(provider, receipts, named)
+
+    async def reported(self, provider: str, receipts: Sequence[Receipt], named: _Named | None = None) -> list[str]:
+        """Take receipts that are known to come from this provider, for the delivery `named` or that each names.
+
+        Returns the verifications that have work to do now, each leased to this process. Raises Unavailable.
+        """
+        taken = await asyncio.gather(*[self._place(provider, receipt, named) for receipt in receipts])
+        return [one for one in taken if one is not None]
+
+    async def _place(self, provider: str, receipt: Receipt, named: _Named | None) -> str | None:
+        """Take a receipt; the verification that has work to do after it, if it does."""
+        one = named or self._named(receipt.delivery or "", provider)
+        if one is None and receipt.message_id and isinstance(self._providers[provider], ReportsByMessageId):
+            one = await self._looked_up(provider, receipt)
+        if one is None:
+            return None  # an address for a whole account hears of messages that are none of ours
+        answer = await self._take(one, provider, receipt)
+        return one.verification if answer.outcome == "next" else None
+
+    async def _looked_up(self, provider: str, receipt: Receipt) -> _Named | None:
+        """Whose delivery a receipt is about, by its message id; one that came too early waits under the first key."""
+        marks = self._marks(receipt.message_id).split(" ")
+        said = f"{receipt.status} {_known(receipt.reason) or '-'}"
+        found = await asyncio.gather(
+            *[
+                self._store.rows("message_find", [_message(mark, provider)], [said, 0 if index else EARLY_MS])
+                for index, mark in enumerate(marks)
+            ]
+        )
+        delivery = next((answer[0].decode() for answer in found if answer), "")
+        verification, _, n = delivery.partition(".")
+        tag = ids.tag_of(verification)
+        return None if tag is None else _Named(delivery, verification, int(n), tag)
 
     def _adapter(self, provider: str) -> Provider:
         try:
@@ -270,7 +318,7 @@ class Deliveries:
 
     async def _take(self, named: _Named, provider: str, receipt: Receipt) -> Answer:
         tag, verification, n = named.tag, named.verification, named.n
-        reason = "" if receipt.reason is None else receipt.reason if receipt.reason in REASONS else "unknown"
+        reason = _known(receipt.reason)
         useless = pointless(reason) if receipt.status is Status.FAILED else frozenset()
         answer = await self._store.run(
             "delivery_receipt",
@@ -308,3 +356,12 @@ class Deliveries:
         if noticed := fields.text("noticed"):
             word = f"test_{noticed}" if fields.text("test") else noticed
             self._metrics.verification(fields.text("app"), fields.text("country"), word).inc()
+
+
+def _message(mark: str, provider: str) -> str:
+    return f"{{m:{mark}}}:{provider}"
+
+
+def _known(reason: str | None) -> str:
+    """A reason as it is kept: one of `REASONS`, empty for none."""
+    return "" if reason is None else reason if reason in REASONS else "unknown"

@@ -5,6 +5,7 @@
     ├── TextError         the operator: an application's own texts, all problems at once
     ├── InvalidNumber     the caller: a telephone number that cannot be used
     ├── Unavailable       the platform: Redis is away or too slow
+    ├── Undelivered       a provider: it could not be reached, or did not answer so that it can be read
     ├── Unreadable        the operator: sealed under a key that is no longer in the ring, or altered
     └── BadWebhook        a provider, or somebody who poses as one
         ├── Forged        its signature or token does not fit
@@ -53,6 +54,10 @@ class InvalidNumber(VerifydError):
 
 class Unavailable(VerifydError):
     """Redis did not answer in time: nothing was decided, nothing was sent."""
+
+
+class Undelivered(VerifydError):
+    """A provider could not be reached, or did not answer in a way that can be read; what was sent may still arrive."""
 
 
 class Unreadable(VerifydError):

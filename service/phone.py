@@ -71,21 +71,21 @@ _KIND_OF_CALLING_CODE: Final = {
 }
 
 _NOWHERE: Final[frozenset[str]] = frozenset()
-_EVERYWHERE: Final = frozenset({"sms", "whatsapp", "voice", "telegram", "rcs"})
-_VOICE: Final = frozenset({"voice"})
+_EVERYWHERE: Final = frozenset({"sms", "whatsapp", "voice", "telegram", "email"})
+_VOICE: Final = frozenset({"voice", "email"})
 
 # kind: (channels that reach it, channels that reach it once an application allows the kind)
 _REACH: Final = {
     "mobile": (_EVERYWHERE, _EVERYWHERE),
     "fixed_line_or_mobile": (_EVERYWHERE, _EVERYWHERE),
-    "voip": (frozenset({"sms", "voice", "whatsapp"}),) * 2,
+    "voip": (_EVERYWHERE - {"telegram"},) * 2,
     "fixed_line": (_VOICE, _VOICE),
     "premium_rate": (_NOWHERE, _VOICE),  # the called party is paid: what toll fraud dials
     "shared_cost": (_NOWHERE, _VOICE),
     "toll_free": (_NOWHERE, _VOICE),  # the called party pays, often a switchboard
     "uan": (_NOWHERE, _VOICE),  # an organisation's one number for everywhere
     "personal_number": (_NOWHERE, _VOICE),  # forwards to any line, at its owner's tariff
-    "satellite": (_NOWHERE, frozenset({"sms", "voice"})),  # a person with a telephone, at satellite prices
+    "satellite": (_NOWHERE, frozenset({"sms", "voice", "email"})),  # a person with a telephone, at satellite prices
     "pager": (_NOWHERE, _NOWHERE),  # takes neither a text nor a spoken code
     "voicemail": (_NOWHERE, _NOWHERE),  # the mailbox of a person, never the person
     "unknown": (_NOWHERE, _NOWHERE),  # nobody can say what it costs

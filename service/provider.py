@@ -1,28 +1,22 @@
-"""What a provider is, and the one door through which anything is sent.
+"""What a provider is.
 
 A provider is a frozen class whose fields are its settings and whose methods are pure: they build a request, read a
 response, authenticate a webhook and read receipts from it. They hold no connection, no clock and no policy; a word
-of theirs that we do not know becomes `unknown`. The door does the sending.
+of theirs that we do not know becomes `unknown`. The door (`service.door`) does the sending.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Protocol, TextIO, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlencode
 
-import aiohttp
-import httpx
 import orjson
-from httpx_aiohttp import AiohttpTransport
 
 
 class Channel(StrEnum):
@@ -31,6 +25,8 @@ class Channel(StrEnum):
     SMS = "sms"
     WHATSAPP = "whatsapp"
     VOICE = "voice"
+    TELEGRAM = "telegram"
+    EMAIL = "email"
 
 
 class Status(StrEnum):
@@ -101,6 +97,8 @@ class Message:
     purpose: str
     expires_at: datetime
     receipt_url: str = field(repr=False)
+    email: str = field(default="", repr=False)
+    """Where a message on the channel `email` goes."""
 
     @property
     def reference(self) -> str:
@@ -138,11 +136,15 @@ class Line:
     text: str = field(repr=False)
 
 
+Outgoing: TypeAlias = Request | Line
+"""What the door can carry: one way out for each (`service.door`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A provider's answer to `request`; `body` is cut at `Door.MAX_ANSWER` bytes."""
+    """A provider's answer to `request`; `body` is cut at `service.door.http.MAX_ANSWER` bytes."""
 
-    request: Request
+    request: Outgoing
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
@@ -219,10 +221,10 @@ class Provider(Protocol):
     def channels(self) -> frozenset[Channel]:
         """The channels that this provider carries as it is configured."""
 
-    def request(self, message: Message, now: datetime) -> Request | Line:
+    def request(self, message: Message, now: datetime) -> Outgoing:
         """What to send for a message."""
 
-    def read(self, response: Response) -> Accepted | Rejected | Request:
+    def read(self, response: Response) -> Accepted | Rejected | Outgoing:
         """What an answer means; or, where sending takes more than one request, the next."""
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:
@@ -243,6 +245,13 @@ class Subscribes(Protocol):
 
     def confirmation(self, webhook: Webhook, now: datetime) -> Request | None:
         """How to say it; None when the webhook does not ask. Raises Forged or Malformed."""
+
+
+@runtime_checkable
+class ReportsByMessageId(Protocol):
+    """A provider whose receipts name only its own message id, so that ours is looked up."""
+
+    by_message_id: ClassVar[bool]
 
 
 @runtime_checkable
@@ -269,79 +278,3 @@ def _parsed_json(body: bytes) -> object:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-
-
-class Door:
-    """The one place that sends: warm connections, a hard end, bounded answers, no redirects, no cookies, no proxies.
-
-    It is httpx's transport interface over aiohttp's connections. What httpx puts on top of a transport is not needed
-    here, and its own connections cost eight times the processor time of these; their HTTP/2 is the price.
-    """
-
-    MAX_ANSWER = 64 * 1024
-    SECONDS = 10.0
-    """The whole of a send: a provider that streams for ever ends like one that is silent."""
-
-    def __init__(self, *, transport: httpx.AsyncBaseTransport | None = None, terminal: TextIO | None = None) -> None:
-        self._terminal = terminal
-        self._transport = transport or AiohttpTransport(client=_session)
-
-    async def send(self, provider: Provider, message: Message, now: datetime) -> Accepted | Rejected:
-        """Hand a message to a provider. Whatever goes wrong on the way is a transient `provider_error`.
-
-        After a timeout the message may still go out: the person then gets the same code twice.
-        """
-        outcome: Accepted | Rejected | Request | Line = provider.request(message, now)
-        if isinstance(outcome, Line):
-            print(outcome.text, file=self._terminal or sys.stdout, flush=True)
-            return Accepted()
-        try:
-            async with asyncio.timeout(self.SECONDS):
-                while isinstance(outcome, Request):
-                    outcome = provider.read(await self._exchange(outcome))
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError):
-            return Rejected("provider_error")
-        return outcome
-
-    async def tell(self, request: Request) -> bool:
-        """Tell a provider something that nothing depends on; whether it took it."""
-        try:
-            async with asyncio.timeout(self.SECONDS):
-                return (await self._exchange(request)).accepted
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError):
-            return False
-
-    async def _exchange(self, request: Request) -> Response:
-        outgoing = httpx.Request(
-            request.method, _parsed(request.url), headers={**_HEADERS, **request.headers}, content=request.body
-        )
-        outgoing.extensions["timeout"] = {"connect": 3.0, "read": self.SECONDS, "pool": self.SECONDS}
-        answer = await self._transport.handle_async_request(outgoing)
-        stream = cast("httpx.AsyncByteStream", answer.stream)
-        try:
-            body = b""
-            async for chunk in stream:
-                body += chunk
-                if len(body) >= self.MAX_ANSWER:
-                    break
-        finally:
-            await stream.aclose()
-        return Response(request, answer.status_code, answer.headers, body[: self.MAX_ANSWER])
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._transport.aclose()
-
-
-_HEADERS = {"user-agent": "verifyd", "accept-encoding": "identity"}
-
-
-@lru_cache(maxsize=128)
-def _parsed(url: str) -> httpx.URL:
-    """Most providers have one address for all messages: it need not be taken apart for each."""
-    return httpx.URL(url)
-
-
-def _session() -> aiohttp.ClientSession:
-    connections = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-    return aiohttp.ClientSession(connector=connections, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)

@@ -33,6 +33,7 @@ class Start:
     cascade: Sequence[Channel] | None = None
     locale: str | None = None
     purpose: str = "login"
+    email: str | None = field(default=None, repr=False)
     code: str | None = field(default=None, repr=False)
     transaction: Transaction | None = field(default=None, repr=False)
     app_hash: str | None = None

@@ -24,6 +24,9 @@ hash):
 `{v<s>}:due` (sorted set)
     The jobs: ids of verifications by the time of their next waking. A claimed job is one whose time was moved by the
     lease. An id leaves it when its verification ends; each start gives the set two days more.
+`{m:<f>}:<provider>` (hash)
+    Whose `delivery` a provider's message is, by a keyed hash of the provider's own id for it, where its receipts name
+    nothing else; lives for two days. `early<n>` are receipts that came before; they wait for a minute.
 `verifyd:probe` (string)
     What `/readyz` writes to see that Redis takes writes. Lives for a second.
 

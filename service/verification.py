@@ -258,7 +258,7 @@ class Verifications:
             fields["own"] = 1
         if test_code:
             fields["test"] = 1
-        extra = {"app_hash": wanted.app_hash, "webotp_domain": wanted.webotp_domain}
+        extra = {"app_hash": wanted.app_hash, "webotp_domain": wanted.webotp_domain, "email": wanted.email}
         if wanted.transaction:
             extra |= {"amount": wanted.transaction.amount, "payee": wanted.transaction.payee}
         if extra := {name: value for name, value in extra.items() if value}:
@@ -360,7 +360,8 @@ def _plan(application: Application, wanted: Start) -> tuple[Step, ...] | Refusal
     if strange := [channel for channel in asked if channel not in cascade.channels]:
         have = ", ".join(cascade.channels)
         return Refusal(code="forbidden", detail=f"{', '.join(strange)}: this application sends over {have} only")
-    plan = cascade.plan(frozenset(Channel) if test else reach(number.kind, application.allow_types), asked or None)
+    reached = frozenset(Channel) if test else reach(number.kind, application.allow_types)
+    plan = cascade.plan(reached if wanted.email else reached - {Channel.EMAIL}, asked or None)
     if not plan:
         kind = number.kind.replace("_", " ")
         return Refusal(code="invalid_number", detail=f"`to`: no step of the cascade reaches a number of type {kind}")

@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"delivery", "providers", "verification"}),
     frozenset({"requests"}),
     frozenset({"application", "code", "idempotency", "record", "schedule"}),
-    frozenset({"cascade", "phone", "sealing", "store"}),
+    frozenset({"cascade", "door", "phone", "sealing", "store"}),
     frozenset({"provider", "texts"}),
     frozenset({"answer", "errors", "guard", "ids", "log", "metrics", "segments"}),
 )
@@ -35,12 +35,12 @@ DOORS = {
     },
     "fakeredis": {"store": "is the Redis of memory://"},
     "httpx": {
-        "provider": "sends messages",
+        "door": "sends messages",
         "app": "takes a transport in place of the network, so it names the type",
         "trial": "is a client of verifyd, not a part of it",
     },
-    "aiohttp": {"provider": "holds the connections over which they go"},
-    "httpx_aiohttp": {"provider": "is httpx's transport over those"},
+    "aiohttp": {"door": "holds the connections over which they go"},
+    "httpx_aiohttp": {"door": "is httpx's transport over those"},
     "starlette": {
         "api": "answers HTTP",
         "app": "puts the routes of several listeners together, so it names the type",

@@ -75,8 +75,8 @@ def test_a_provider_may_ask_for_more_patience_but_not_for_less() -> None:
 
 
 def test_a_reason_tells_which_channels_are_pointless() -> None:
-    """A dead number all, a landline all but voice, most none beyond their own step."""
+    """A dead number all, a landline those of a mobile, most none beyond their own step."""
     assert pointless("invalid_number") == pointless("fraud_blocked") == EVERYWHERE
-    assert pointless("landline") == {SMS, WHATSAPP}
+    assert pointless("landline") == {SMS, WHATSAPP, Channel.TELEGRAM}
     others = {reason for reason in REASONS if REASONS[reason].next_channel} - {"landline"}
     assert all(not pointless(reason) for reason in others)

@@ -508,7 +508,7 @@ def test_own_texts_have_known_channels_and_placeholders() -> None:
     texts = {"en": {"login": {"sms": "Hello", "fax": "{code}"}, "signup": {"sms": "{code} {name}"}}}
     assert problems(table(texts=texts)) == {
         "applications.shop.texts.en.login.sms": "lacks {code}",
-        "applications.shop.texts.en.login.fax": "unknown channel, known are sms, voice, whatsapp",
+        "applications.shop.texts.en.login.fax": "unknown channel, known are email, sms, telegram, voice, whatsapp",
         "applications.shop.texts.en.signup.sms": "unknown placeholder {name}",
     }
 

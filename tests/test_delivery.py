@@ -354,6 +354,22 @@ async def test_a_fixed_line_is_called() -> None:
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_number")
 
 
+async def test_an_email_goes_to_the_address_in_the_request() -> None:
+    """Without one the step is left out; asking for the channel without one is an error of the request."""
+    cascade = [{"channel": channel, "providers": ["gw"], "wait": "20s"} for channel in ("email", "sms")]
+    async with world(cascade=cascade) as one:
+        assert (await one.create())["cascade"] == ["sms"]
+        assert (await one.create("+442079460018", email="user@example.com"))["cascade"] == ["email"]
+        assert (one.gateway.last.channel, one.gateway.last.data["to"]) == ("email", "user@example.com")
+        refused = await one.post("/verifications", {"to": OTHER_NUMBER, "channel": "email"})
+        assert refused.json()["errors"] == [{"path": "email", "message": "needed for the channel email"}]
+        joined = await one.create(OTHER_NUMBER)
+        await one.travel(30)
+        await one.post("/verifications", {"to": OTHER_NUMBER, "channel": "email", "email": "user@example.com"})
+        await one.work()
+        assert (await one.get(joined["id"]))["deliveries"][-1]["reason"] == "request"
+
+
 async def test_costly_kinds_of_numbers_are_refused_unless_allowed() -> None:
     """Premium rate by default not, with `allow_types` by voice."""
     async with world() as one:

@@ -340,10 +340,10 @@ def test_any_text_is_a_number_that_reads_back_or_a_refusal_that_tells_nothing(te
 @pytest.mark.parametrize(
     ("kind", "channels"),
     [
-        ("mobile", {"sms", "whatsapp", "voice", "telegram", "rcs"}),
-        ("fixed_line_or_mobile", {"sms", "whatsapp", "voice", "telegram", "rcs"}),
-        ("voip", {"sms", "whatsapp", "voice"}),
-        ("fixed_line", {"voice"}),
+        ("mobile", {"sms", "whatsapp", "voice", "telegram", "email"}),
+        ("fixed_line_or_mobile", {"sms", "whatsapp", "voice", "telegram", "email"}),
+        ("voip", {"sms", "whatsapp", "voice", "email"}),
+        ("fixed_line", {"voice", "email"}),
     ],
 )
 def test_ordinary_kinds_are_reached_without_being_allowed(kind: str, channels: set[str]) -> None:
@@ -354,12 +354,12 @@ def test_ordinary_kinds_are_reached_without_being_allowed(kind: str, channels: s
 @pytest.mark.parametrize(
     ("kind", "channels"),
     [
-        ("premium_rate", {"voice"}),
-        ("shared_cost", {"voice"}),
-        ("toll_free", {"voice"}),
-        ("uan", {"voice"}),
-        ("personal_number", {"voice"}),
-        ("satellite", {"sms", "voice"}),
+        ("premium_rate", {"voice", "email"}),
+        ("shared_cost", {"voice", "email"}),
+        ("toll_free", {"voice", "email"}),
+        ("uan", {"voice", "email"}),
+        ("personal_number", {"voice", "email"}),
+        ("satellite", {"sms", "voice", "email"}),
     ],
 )
 def test_costly_kinds_are_reached_only_where_allowed(kind: str, channels: set[str]) -> None:

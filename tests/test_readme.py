@@ -309,7 +309,11 @@ def test_the_reasons_have_the_consequences_that_are_told() -> None:
             frozenset[Channel](),
         ),
         "the next step": (Next.ADVANCE, Next.ADVANCE, frozenset[Channel]()),
-        "the next step by voice": (Next.ADVANCE, Next.ADVANCE, frozenset(Channel) - {Channel.VOICE}),
+        "the next step by voice or e-mail": (
+            Next.ADVANCE,
+            Next.ADVANCE,
+            frozenset(Channel) - {Channel.VOICE, Channel.EMAIL},
+        ),
         "nothing: no further step can help": (Next.ADVANCE, Next.ADVANCE, frozenset(Channel)),
     }
     rows = table("| reasons | what follows a rejection |")

@@ -399,7 +399,7 @@ class TestOverrides:
     def test_an_unknown_channel_is_refused(self) -> None:
         """It would never be sent."""
         [(path, fault)] = problems({"en": {"login": {"smss": "{code}"}}})
-        assert (path, fault) == ("en.login.smss", "unknown channel, known are sms, voice, whatsapp")
+        assert (path, fault) == ("en.login.smss", "unknown channel, known are email, sms, telegram, voice, whatsapp")
 
     def test_all_problems_are_reported_at_once(self) -> None:
         """Each with its path, and all of them in the message."""

@@ -72,7 +72,7 @@ def table(**changes: object) -> Table:
                 "kind": "webhook",
                 "url": "https://gw.example/send",
                 "secret": WEBHOOK_SECRET,
-                "channels": ["sms", "whatsapp", "voice"],
+                "channels": ["sms", "whatsapp", "voice", "telegram", "email"],
             },
             "voice": {
                 "kind": "webhook",

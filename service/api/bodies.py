@@ -14,7 +14,9 @@ from service.code import MAX_LENGTH, MIN_LENGTH
 from service.provider import Channel
 
 _DIGITS = rf"^[0-9]{{{MIN_LENGTH},{MAX_LENGTH}}}$"
-_HOST = r"^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EMAIL = rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@({_LABEL}\.)+{_LABEL}$"
+_HOST = rf"^({_LABEL}\.)*{_LABEL}$"
 
 
 def _address(value: str) -> str:
@@ -69,6 +71,7 @@ class CreateBody(Body):
     cascade: Annotated[list[Channel], Field(min_length=1, max_length=len(Channel))] | None = None
     locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")] | None = None
     purpose: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "login"
+    email: Annotated[str, Field(pattern=_EMAIL, max_length=254)] | None = Field(default=None, validate_default=True)
     code: Code | None = None
     transaction: TransactionBody | None = None
     app_hash: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{11}$")] | None = None
@@ -87,6 +90,14 @@ class CreateBody(Body):
         if cascade is not None and len(set(cascade)) < len(cascade):
             raise ValueError("a channel is named twice")
         return cascade
+
+    @field_validator("email")
+    @classmethod
+    def _an_address(cls, email: str | None, info: ValidationInfo) -> str | None:
+        asked = [info.data.get("channel"), *(info.data.get("cascade") or ())]
+        if email is None and Channel.EMAIL in asked:
+            raise ValueError("needed for the channel email")
+        return email
 
 
 class CheckBody(Body):
@@ -165,6 +176,7 @@ _SHAPES = {
     "locale": "a BCP 47 tag, for example pt-BR",
     "purpose": "small letters, digits, - and _, a letter first, at most 32",
     "code": f"{MIN_LENGTH} to {MAX_LENGTH} digits",
+    "email": "an e-mail address in ASCII, for example user@example.com",
     "app_hash": "the 11 characters of the app's hash",
     "webotp_domain": "a host name, for example shop.example.com",
     "limit_keys": "names of small letters, digits and _, a letter first, at most 32",

@@ -55,6 +55,7 @@ class VerificationsApi:
                 cascade=wanted.cascade,
                 locale=wanted.locale,
                 purpose=wanted.purpose,
+                email=wanted.email,
                 code=wanted.code,
                 transaction=_transaction(wanted.transaction),
                 app_hash=wanted.app_hash,

@@ -82,7 +82,7 @@ class Webhook(BaseModel):
                 "data": {
                     "delivery": message.delivery,
                     "channel": message.channel,
-                    "to": message.to,
+                    "to": message.email if message.channel is Channel.EMAIL else message.to,
                     "text": message.text,
                     "code": message.code,
                     "locale": message.locale,

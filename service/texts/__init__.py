@@ -16,7 +16,7 @@ from string import Formatter
 
 from service.errors import TextError
 
-_CHANNELS = ("sms", "voice", "whatsapp")
+_CHANNELS = ("email", "sms", "telegram", "voice", "whatsapp")
 _ANYWHERE = frozenset({"brand", "code", "minutes"})
 _TRANSACTION = frozenset({"amount", "payee"})
 
