@@ -37,7 +37,8 @@ class Answer:
     __slots__ = ("detail", "fields", "number", "outcome")
 
     def __init__(self, raw: Sequence[Any]) -> None:
-        self.outcome, _, self.detail = raw[0].decode().partition(" ")
+        word: str = raw[0].decode()
+        self.outcome, _, self.detail = word.partition(" ")
         self.number = int(raw[1])
         self.fields = Fields(raw[2:])
 

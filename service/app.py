@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import uvicorn
 from redis.asyncio import Redis, RedisCluster
-from starlette.routing import Route
+from starlette import routing
 
 from service import config as settings
 from service import phone
@@ -28,7 +28,8 @@ from service.api.protocol import BoundedProtocol
 from service.api.receipts import ReceiptsApi
 from service.api.verifications import VerificationsApi
 from service.application import Application
-from service.cascade import Cascade, Step
+from service.cascade import Cascade, Route, Step
+from service.circuit import Circuits
 from service.code import PROFILES, Hasher
 from service.config import Config
 from service.delivery import Deliveries
@@ -43,8 +44,12 @@ from service.sealing import KEY_BYTES, KeyRing
 from service.store import Store, connect
 from service.texts import Texts
 from service.verification import Verifications
+from service.waits import Waits
 
 logger = logging.getLogger(__name__)
+
+_AUTO_START = 20.0
+"""Seconds that a step with `wait = "auto"` waits before it has learned."""
 
 
 class Service:
@@ -67,11 +72,20 @@ class Service:
         ring = KeyRing(_ring_keys(config))
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
         self._door = Door({Request: Http(transport), Line: Terminal()})
+        steps = {step for one in applications.values() for step in one.steps}
+        self.circuits = Circuits(
+            self.store, self.metrics, {(route.provider, step.channel) for step in steps for route in step.routes}
+        )
+        self._waits = Waits(
+            self.store, {(route.provider, step.channel) for step in steps if step.bounds for route in step.routes}
+        )
         self.deliveries = Deliveries(
             self.store,
             ring,
             self._door,
             self.metrics,
+            self.circuits,
+            self._waits,
             applications=applications,
             providers=config.providers,
             receipts_url=public_url,
@@ -82,14 +96,15 @@ class Service:
             ring,
             self._hasher,
             self.metrics,
+            self._waits,
             shards=shards,
             nudge=self.schedule.nudge,
             approved=self.deliveries.approved,
         )
         api = VerificationsApi(self.verifications, Gate(_api_keys(config, applications)))
         receipts = ReceiptsApi(self.deliveries, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
-        ops = OpsApi(self.store, self.schedule, self.metrics)
-        routes: dict[str, list[Route]] = {}
+        ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits)
+        routes: dict[str, list[routing.Route]] = {}
         for address, some in (
             (server.api, api.routes()),
             (server.receipts, receipts.routes()),
@@ -123,6 +138,7 @@ class Service:
             async with asyncio.timeout(seconds):
                 await self.schedule.stop()
                 await self.deliveries.stop()
+                await self._waits.stop()
         except TimeoutError:
             logger.warning("the grace period is over: deliveries are left to their leases, feedback untold")
         await self._door.close()
@@ -263,7 +279,15 @@ def _remove_dead_socket(path: Path) -> None:
 
 
 def _cascade(steps: settings.Steps) -> Cascade:
-    return Cascade(tuple(Step(step.channel, step.providers, step.wait) for step in steps))
+    return Cascade(tuple(_step(step) for step in steps))
+
+
+def _step(given: settings.CascadeStep) -> Step:
+    routes = tuple(Route(one.provider, one.weight, frozenset(one.countries), one.prefixes) for one in given.providers)
+    if given.wait is None:
+        start = min(max(_AUTO_START, given.wait_least), given.wait_most)
+        return Step(given.channel, routes, start, (given.wait_least, given.wait_most))
+    return Step(given.channel, routes, given.wait)
 
 
 def _api_keys(config: Config, applications: dict[str, Application]) -> dict[str, ApiKey]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.cascade import Cascade
+from service.cascade import Cascade, Step
 from service.guard.limits import Rate, keys
 from service.texts import Texts
 
@@ -38,6 +38,11 @@ class Application:
             if (cascade := self.cascade_by_prefix.get(number[:length])) is not None:
                 return cascade
         return self.cascade
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of all its cascades."""
+        return tuple(step for one in (self.cascade, *self.cascade_by_prefix.values()) for step in one.steps)
 
     @property
     def resend_pauses(self) -> str:

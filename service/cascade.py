@@ -1,15 +1,20 @@
-"""The cascade: which steps a verification goes through, and what a failure means for the next one. Pure.
+"""The cascade: which steps a verification goes through, who carries each, and what a failure means. Pure.
 
 A plan is written into the verification when it starts (`"sms:20000 whatsapp:20000 voice:40000"`: channels with their
 waits in milliseconds), so that a change of the configuration does not touch what is under way. Which provider carries
 a step is chosen when it is sent, from the configuration of that moment.
+
+A step's providers are tried in the order in which they are listed. Those with a weight come before the others, drawn by
+it for each verification anew; those with countries or prefixes carry numbers of these only, and a step that nobody
+carries for a number is left out.
 
 The silence of a step is kept by Redis: the script that wakes a verification after its wait moves it to the next step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import random
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,12 +25,42 @@ BACKOFF_MOST = 15.0
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """A provider of a step, by its name; with a weight, or for numbers of some countries or with some prefixes only."""
+
+    provider: str
+    weight: int | None = None
+    countries: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+
+    def serves(self, number: str, country: str) -> bool:
+        """Whether it carries messages to this E.164 number of this country."""
+        if not self.countries and not self.prefixes:
+            return True
+        return country in self.countries or number.startswith(self.prefixes)
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One step: a channel, the names of the providers that may carry it in order, and how long to wait (seconds)."""
+    """One step: a channel, the ways that it may go in order, and how long to wait (seconds).
+
+    With `bounds` (least and most, seconds) the wait is learned from receipts; `wait` is where that begins.
+    """
 
     channel: Channel
-    providers: tuple[str, ...]
+    routes: tuple[Route, ...]
     wait: float
+    bounds: tuple[float, float] | None = None
+
+    def providers(self, number: str, country: str, seed: str) -> tuple[str, ...]:
+        """The providers for a number in the order to try them; the same for the same `seed`, which draws by weight."""
+        routes = [route for route in self.routes if route.serves(number, country)]
+        draw = random.Random(seed)  # noqa: S311 - it shares out traffic, nothing depends on its being guessed
+        # Efraimidis and Spirakis, Weighted random sampling with a reservoir (2006): the root orders by weight.
+        drawn = [(draw.random() ** (1 / route.weight), route) for route in routes if route.weight]
+        drawn.sort(key=lambda pair: -pair[0])
+        first = [route.provider for _, route in drawn]
+        return (*first, *(route.provider for route in routes if not route.weight))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +74,29 @@ class Cascade:
         """The channels in order."""
         return tuple(step.channel for step in self.steps)
 
-    def plan(self, reach: Collection[str], wanted: Sequence[Channel] | None = None) -> tuple[Step, ...]:
+    def plan(
+        self, number: str, country: str, reach: Collection[str], wanted: Sequence[Channel] | None = None
+    ) -> tuple[Step, ...]:
         """The steps for a number that can be reached on `reach`; `wanted` overrides the order and leaves steps out.
 
         Empty when no step of the cascade can reach the number.
         """
         steps = self.steps if wanted is None else [step for one in wanted for step in self.steps if step.channel is one]
-        return tuple(step for step in steps if step.channel in reach)
+        return tuple(
+            step
+            for step in steps
+            if step.channel in reach and any(route.serves(number, country) for route in step.routes)
+        )
 
-    def providers(self, channel: Channel) -> tuple[str, ...]:
-        """The providers that may carry a channel, in order; empty when the configuration no longer has it."""
-        return next((step.providers for step in self.steps if step.channel is channel), ())
+    def providers(self, channel: Channel, number: str, country: str, seed: str) -> tuple[str, ...]:
+        """The providers of a channel for a number, as `Step.providers`; empty when there are none any more."""
+        steps = (step for step in self.steps if step.channel is channel)
+        return next((step.providers(number, country, seed) for step in steps), ())
 
 
-def written(plan: Sequence[Step]) -> str:
-    """A plan as it is kept in Redis."""
-    return " ".join(f"{step.channel}:{round(step.wait * 1000)}" for step in plan)
+def written(plan: Sequence[Step], wait: Callable[[Step], float] = lambda step: step.wait) -> str:
+    """A plan as it is kept in Redis, each step with its `wait`."""
+    return " ".join(f"{step.channel}:{round(wait(step) * 1000)}" for step in plan)
 
 
 def provider_for(providers: Sequence[str], attempt: int) -> str:
@@ -73,6 +115,8 @@ class Next(StrEnum):
     """A new delivery in the same step, with the next provider."""
     ADVANCE = "advance"
     """The next step."""
+    LEAVE = "leave"
+    """The next step if there is one, else the same delivery again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +147,10 @@ def after_rejection(reason: str, providers: int, attempt: int, retry_after: floa
 
 
 _MOBILE_ONLY = frozenset({Channel.SMS, Channel.WHATSAPP, Channel.TELEGRAM})
+
+
+NOBODY = Move(Next.LEAVE, 2.0)
+"""What to do when none of a step's providers may be called: their circuits are open."""
 
 
 def pointless(reason: str) -> frozenset[Channel]:

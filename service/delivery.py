@@ -18,7 +18,8 @@ import orjson
 from service import ids
 from service.answer import Answer, Fields
 from service.application import Application
-from service.cascade import Move, Next, after_rejection, pointless, provider_for
+from service.cascade import NOBODY, Move, Next, after_rejection, pointless, provider_for
+from service.circuit import Circuits
 from service.door import Door
 from service.errors import ConfigError, Forged, Malformed
 from service.metrics import Metrics
@@ -41,6 +42,7 @@ from service.record import bound, moment
 from service.schedule import LEASE_MS
 from service.sealing import KeyRing
 from service.store import Store
+from service.waits import Waits
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,8 @@ class Deliveries:
         ring: KeyRing,
         door: Door,
         metrics: Metrics,
+        circuits: Circuits,
+        waits: Waits,
         *,
         applications: Mapping[str, Application],
         providers: Mapping[str, Provider],
@@ -80,6 +84,8 @@ class Deliveries:
         self._ring = ring
         self._door = door
         self._metrics = metrics
+        self._circuits = circuits
+        self._waits = waits
         self._applications = applications
         self._providers = providers
         self._receipts_url = receipts_url
@@ -107,14 +113,15 @@ class Deliveries:
         channel = Channel(fields.channel(n))
         number, code = self._secret(fields)
         application = self._applications.get(fields.text("app"))
-        names = application.cascade_for(number).providers(channel) if application is not None else ()
-        attempt = fields.number("try") - 1
-        name = provider_for(names, attempt) if names else "-"
         if application is None:
             # This replica is older or newer than the one that began: one that knows the application will come by.
             raise ConfigError([(f"applications.{fields.text('app')}", "not configured here")])
-        outcome: Accepted | Rejected = Rejected("route")  # when the configuration no longer has the way
-        if names:
+        listed = application.cascade_for(number).providers(channel, number, fields.text("country"), verification)
+        attempt = fields.number("try") - 1
+        name, providers = await self._choose(listed, channel, attempt)
+        # Nobody is left in the configuration, or nobody may be called.
+        outcome: Accepted | Rejected = Rejected("provider_error" if listed else "route")
+        if name:
             message = self._message(application, f"{verification}.{n}", channel, name, number, code, fields)
             # A verification that was started without an address may be joined by a request that has one.
             unaddressed = channel is Channel.EMAIL and not message.email
@@ -124,15 +131,16 @@ class Deliveries:
                 status, reason, move = Status.ACCEPTED, "", Move(Next.WAIT)
             case Rejected(reason, retry_after):
                 message_id, status = "", Status.REJECTED
-                move = after_rejection(reason, len(names), attempt, retry_after)
-        self._tell("delivery", verification, n, channel, name, fields.text("country"), status, reason)
+                stuck = listed and not name
+                move = NOBODY if stuck else after_rejection(reason, providers, attempt, retry_after)
+        self._tell("delivery", verification, n, channel, name or "-", fields.text("country"), status, reason)
         mark = self._ring.writer.fingerprint(b"message", message_id.encode()) if message_id else ""
         recorded = self._store.run(
             "delivery_record",
             keys,
             [
                 n,
-                name,
+                name or "-",
                 status,
                 reason,
                 mark,
@@ -143,17 +151,28 @@ class Deliveries:
                 LEASE_MS,
             ],
         )
+        noted = self._circuits.note(name, channel, reason) if name else _nothing()
         if not mark or not isinstance(self._providers[name], ReportsByMessageId):
-            return await recorded
+            answer, _ = await asyncio.gather(recorded, noted)
+            return answer
         kept = self._store.rows("message_keep", [_message(mark, name)], [f"{verification}.{n}", MESSAGE_TTL_MS])
-        answer: Answer
-        answer, early = await asyncio.gather(recorded, kept)
+        answer, _, early = await asyncio.gather(recorded, noted, kept)
         for receipt in early:
             word, reason = receipt.decode().split(" ")
             found = _Named(f"{verification}.{n}", verification, n, ids.tag_of(verification) or "")
             taken = await self._take(found, name, Receipt(Status(word), reason if reason != "-" else None))
             answer = taken if taken.outcome == "next" else answer
         return answer
+
+    async def _choose(self, listed: Sequence[str], channel: Channel, attempt: int) -> tuple[str, int]:
+        """The provider for an attempt, and out of how many: those listed that may be called; empty for none."""
+        left = list(listed)
+        while left:
+            name = provider_for(left, attempt)
+            if await self._circuits.admits(name, channel):
+                return name, len(left)
+            left.remove(name)
+        return "", 0
 
     async def _send(self, name: str, message: Message) -> Accepted | Rejected:
         if self._under_way[name] >= MOST_AT_ONCE:
@@ -330,6 +349,8 @@ class Deliveries:
             channel, country = answer.fields.channel(n), answer.fields.text("country")
             self._tell("receipt", verification, n, channel, provider, country, receipt.status, reason)
             self._metrics.receipt_seconds(provider, channel).observe(answer.number / 1000)
+            if receipt.status is Status.DELIVERED:
+                await self._waits.note(provider, Channel(channel), country, answer.number)
         return answer
 
     def _marks(self, message_id: str) -> str:
@@ -356,6 +377,10 @@ class Deliveries:
         if noticed := fields.text("noticed"):
             word = f"test_{noticed}" if fields.text("test") else noticed
             self._metrics.verification(fields.text("app"), fields.text("country"), word).inc()
+
+
+async def _nothing() -> None:
+    """Nothing is to be noted."""
 
 
 def _message(mark: str, provider: str) -> str:

@@ -35,6 +35,12 @@ class Metrics:
         approvals = histogram("otp_approve_seconds", "From the start to the approval", _HUMAN, "application")
         http = histogram("otp_http_seconds", "From request to answer", _FAST, "route", "status")
         redis = histogram("otp_redis_seconds", "From calling a script to its answer", _FAST, "script")
+        up = Gauge(
+            "otp_provider_up",
+            "Whether messages are given to a provider (0: a circuit is open)",
+            ("provider",),
+            registry=self.registry,
+        )
         forged = counter("otp_receipts_refused", "Receipts that were refused", "provider", "cause")
         self.verification = cache(verifications.labels)
         self.check = cache(checks.labels)
@@ -45,6 +51,7 @@ class Metrics:
         self.http_seconds = cache(http.labels)
         self.redis_seconds = cache(redis.labels)
         self.receipt_refused = cache(forged.labels)
+        self.provider_up = cache(up.labels)
         self.due_jobs = Gauge("otp_due_jobs", "Jobs whose time has come", registry=self.registry)
         self.job_lag = Histogram(
             "otp_job_lag_seconds", "By how much a claimed job was late", buckets=_LAG, registry=self.registry

@@ -24,6 +24,11 @@ hash):
 `{v<s>}:due` (sorted set)
     The jobs: ids of verifications by the time of their next waking. A claimed job is one whose time was moved by the
     lease. An id leaves it when its verification ends; each start gives the set two days more.
+`{p:<provider>:<channel>}:circuit` (hash)
+    A circuit breaker: `taken` and `failed` sends `since` a time, the `pause` (ms, 0 while closed) `until` when. Lives
+    for ten minutes after the last word about it.
+`{w:<provider>:<channel>:<country>}:waits` (hash)
+    How long receipts took: counts `b<k>` of a histogram that fades with a half-life, as of `at`. Lives for a day.
 `{m:<f>}:<provider>` (hash)
     Whose `delivery` a provider's message is, by a keyed hash of the provider's own id for it, where its receipts name
     nothing else; lives for two days. `early<n>` are receipts that came before; they wait for a minute.
@@ -180,8 +185,12 @@ class Store:
 
     def now(self) -> datetime:
         """The time of Redis' clock as far as it is known, else our own: for signatures, which have to be fresh."""
+        return datetime.fromtimestamp(self.clock(), UTC)
+
+    def clock(self) -> float:
+        """The same in seconds."""
         ahead = next((lane.ahead for lane in self._lanes.values() if lane.ahead), 0.0)
-        return datetime.fromtimestamp(ahead + time.monotonic(), UTC) if ahead else datetime.now(UTC)
+        return ahead + time.monotonic() if ahead else time.time()
 
     def learn_time(self, key: str, now: int) -> None:
         """The server that has this key said just now that it is `now` (ms), so `not_after` needs no clock of ours."""

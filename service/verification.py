@@ -15,7 +15,7 @@ answers are given names. Refusals are values.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 
 import orjson
 
@@ -36,6 +36,7 @@ from service.requests import Check, Checked, Refusal, Start, Started
 from service.schedule import LEASE_MS
 from service.sealing import Key, KeyRing, Place
 from service.store import Field, Store
+from service.waits import Waits
 
 SETTLE_MS = 10_000
 """After this an attempt that was taken and never settled counts as wrong: its process is gone."""
@@ -53,6 +54,7 @@ class Verifications:
         ring: KeyRing,
         hasher: Hasher,
         metrics: Metrics,
+        waits: Waits,
         *,
         shards: int,
         nudge: Callable[[str], None],
@@ -62,6 +64,7 @@ class Verifications:
         self._ring = ring
         self._hasher = hasher
         self._metrics = metrics
+        self._waits = waits
         self._shards = shards
         self._nudge = nudge
         self._approved = approved
@@ -69,11 +72,12 @@ class Verifications:
     async def start(self, application: Application, wanted: Start) -> Started | Refusal:
         """Start a verification, or send again for the one that is alive; raises Unavailable."""
         number = wanted.number
-        plan = _plan(application, wanted)
-        if isinstance(plan, Refusal):
-            return self._refused(application, number.country, plan)
+        steps = _plan(application, wanted)
+        if isinstance(steps, Refusal):
+            return self._refused(application, number.country, steps)
+        plan = written(steps, lambda step: self._waits.seconds(step, number.e164, number.country))
         memory = Memory.of(self._ring, application.name, "create", wanted.idempotency)
-        joining, replaced = written(plan) if wanted.channels else "", ""
+        joining, replaced = plan if wanted.channels else "", ""
         if memory.names or len(self._ring.keys) > 1:
             elder, *claims = await asyncio.gather(self._elder(application, wanted, memory), *self._claims(memory))
             if any(claim.outcome == "conflict" for claim in claims):
@@ -234,7 +238,7 @@ class Verifications:
         return await self._store.run("check_settle", keys, [verdict, memory.marks, idempotency.TTL_MS])
 
     async def _fields(
-        self, application: Application, wanted: Start, verification: str, place: Place, plan: Sequence[Step]
+        self, application: Application, wanted: Start, verification: str, place: Place, plan: str
     ) -> list[Field]:
         number, key = wanted.number, self._ring.writer
         test_code = application.test_numbers.get(number.e164)
@@ -246,7 +250,7 @@ class Verifications:
             "country": number.country,
             "purpose": wanted.purpose,
             "locale": application.texts.locale(wanted.locale, number.country, application.locale),
-            "plan": written(plan),
+            "plan": plan,
             "checks": application.checks,
             "sends": application.sends,
             "sent": 1,
@@ -361,7 +365,8 @@ def _plan(application: Application, wanted: Start) -> tuple[Step, ...] | Refusal
         have = ", ".join(cascade.channels)
         return Refusal(code="forbidden", detail=f"{', '.join(strange)}: this application sends over {have} only")
     reached = frozenset(Channel) if test else reach(number.kind, application.allow_types)
-    plan = cascade.plan(reached if wanted.email else reached - {Channel.EMAIL}, asked or None)
+    reached = reached if wanted.email else reached - {Channel.EMAIL}
+    plan = cascade.plan(number.e164, number.country, reached, asked or None)
     if not plan:
         kind = number.kind.replace("_", " ")
         return Refusal(code="invalid_number", detail=f"`to`: no step of the cascade reaches a number of type {kind}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from service.cascade import Cascade, Next, Step, after_rejection, pointless, provider_for, written
+from service.cascade import Cascade, Next, Route, Step, after_rejection, pointless, provider_for, written
 from service.provider import REASONS, Channel
 
 SMS, WHATSAPP, VOICE = Channel.SMS, Channel.WHATSAPP, Channel.VOICE
-CASCADE = Cascade((Step(SMS, ("a", "b"), 20), Step(WHATSAPP, ("c",), 20), Step(VOICE, ("a",), 40)))
+A, B, C = Route("a"), Route("b"), Route("c")
+CASCADE = Cascade((Step(SMS, (A, B), 20), Step(WHATSAPP, (C,), 20), Step(VOICE, (A,), 40)))
 EVERYWHERE = frozenset(Channel)
+BRITISH, GERMAN = ("+447400123456", "GB"), ("+4915112345678", "DE")
 
 
 @pytest.mark.parametrize(
@@ -27,14 +31,45 @@ def test_a_plan_has_the_steps_that_reach_the_number_in_the_order_wanted(
     reach: set[str], wanted: list[Channel] | None, planned: list[Channel]
 ) -> None:
     """An override reorders and leaves out, it never adds."""
-    assert [step.channel for step in CASCADE.plan(reach, wanted)] == planned
+    assert [step.channel for step in CASCADE.plan(*BRITISH, reach, wanted)] == planned
 
 
 def test_a_plan_is_written_with_its_waits() -> None:
     """In milliseconds, since Redis keeps the time."""
     assert written(CASCADE.steps) == "sms:20000 whatsapp:20000 voice:40000"
-    assert CASCADE.providers(SMS) == ("a", "b")
-    assert Cascade(CASCADE.steps[:1]).providers(VOICE) == ()
+    assert written(CASCADE.steps, lambda step: step.wait / 2) == "sms:10000 whatsapp:10000 voice:20000"
+
+
+def test_providers_come_as_they_are_listed() -> None:
+    """And there are none where the configuration no longer has the channel."""
+    assert CASCADE.providers(SMS, *BRITISH, "ver_1") == ("a", "b")
+    assert Cascade(CASCADE.steps[:1]).providers(VOICE, *BRITISH, "ver_1") == ()
+
+
+@pytest.mark.parametrize(
+    ("route", "british", "german"),
+    [
+        (Route("b"), True, True),
+        (Route("b", countries=frozenset({"GB", "FR"})), True, False),
+        (Route("b", prefixes=("+4915", "+1")), False, True),
+        (Route("b", countries=frozenset({"GB"}), prefixes=("+4915",)), True, True),
+    ],
+)
+def test_a_provider_can_be_for_some_numbers_only(route: Route, british: bool, german: bool) -> None:
+    """By country or by prefix; a step that nobody carries for a number is left out of its plan."""
+    step = Step(SMS, (route, Route("us", countries=frozenset({"US"}))), 20)
+    for number, served in ((BRITISH, british), (GERMAN, german)):
+        assert step.providers(*number, "ver_1") == (("b",) if served else ())
+        assert Cascade((step,)).plan(*number, EVERYWHERE) == ((step,) if served else ())
+
+
+def test_weights_share_out_verifications_and_the_others_follow() -> None:
+    """Each verification has its own draw, the same whenever it is asked for."""
+    step = Step(SMS, (C, Route("a", weight=3), Route("b", weight=1)), 20)
+    orders = Counter(step.providers(*BRITISH, f"ver_{n}") for n in range(4000))
+    assert orders.keys() == {("a", "b", "c"), ("b", "a", "c")}
+    assert orders["a", "b", "c"] / 4000 == pytest.approx(0.75, abs=0.03)
+    assert all(step.providers(*BRITISH, f"ver_{n}") == step.providers(*BRITISH, f"ver_{n}") for n in range(50))
 
 
 def test_providers_take_turns() -> None:

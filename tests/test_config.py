@@ -474,6 +474,21 @@ def test_a_step_is_for_a_channel_of_its_own_and_providers_that_carry_it(field: s
     assert found[f"{path}[2]"] == "sms has a step already: list all its providers there"
 
 
+def test_a_provider_of_a_step_has_a_weight_and_numbers_that_it_is_for() -> None:
+    """Each within its range, and no provider twice."""
+    routes = [{"provider": "gw", "weight": 0}, {"provider": "voice", "countries": ["UK"], "prefixes": ["44"]}]
+    found = problems(table(cascade=[{"channel": "sms", "providers": routes}]))
+    path = "applications.shop.cascade[0].providers"
+    assert set(found) == {f"{path}[0].weight", f"{path}[1].countries[0]", f"{path}[1].prefixes[0]"}
+    found = problems(table(cascade=[sms("gw", "gw", wait="auto", wait_least="2m")]))
+    assert found == {
+        path: "a provider is named twice",
+        "applications.shop.cascade[0].wait_most": "write at least wait_least",
+    }
+    step = accepted(table(cascade=[sms("gw", wait="auto")])).settings.applications["shop"].cascade[0]
+    assert (step.wait, step.wait_least, step.wait_most) == (None, 10, 60)
+
+
 def test_a_cascade_has_a_step_and_its_prefix_is_one() -> None:
     """A prefix begins with a plus and a calling code."""
     assert set(problems(table(cascade=[]))) == {"applications.shop.cascade"}

@@ -20,6 +20,7 @@ NAMES = {
     "otp_receipt_seconds": ("histogram", {"provider", "channel"}),
     "otp_approve_seconds": ("histogram", {"application"}),
     "otp_advances_total": ("counter", {"from_channel", "to_channel", "cause"}),
+    "otp_provider_up": ("gauge", {"provider"}),
     "otp_due_jobs": ("gauge", set[str]()),
     "otp_job_lag_seconds": ("histogram", set[str]()),
     "otp_http_seconds": ("histogram", {"route", "status"}),

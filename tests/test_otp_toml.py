@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -128,8 +129,8 @@ def _shown() -> dict[str, tuple[str, str]]:
             comment = ""
         elif setting := re.match(r"#?([a-z_0-9]+) = ", line):
             found[f"{header}.{setting[1]}".removeprefix(".")] = (line, comment)
-            for name in re.findall(r"`([a-z_]+)`", comment):
-                found.setdefault(f"{header}.{setting[1]}[].{name}", (line, comment))
+            for name, inside in product(re.findall(r"`([a-z_]+)`", comment), ("[]", "[].providers[]")):
+                found.setdefault(f"{header}.{setting[1]}{inside}.{name}", (line, comment))
             shared, comment = comment, ""
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import orjson
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.circuit import Circuits, Degraded
 from service.errors import Unavailable
 from service.metrics import CONTENT_TYPE, Metrics
 from service.schedule import Schedule
@@ -21,10 +23,11 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 class OpsApi:
     """What the platform asks."""
 
-    def __init__(self, store: Store, schedule: Schedule, metrics: Metrics) -> None:
+    def __init__(self, store: Store, schedule: Schedule, metrics: Metrics, circuits: Circuits) -> None:
         self._store = store
         self._schedule = schedule
         self._metrics = metrics
+        self._circuits = circuits
         self._description = description()
 
     def routes(self) -> list[Route]:
@@ -43,9 +46,11 @@ class OpsApi:
     async def readyz(self, _request: Request) -> Response:
         """Whether this replica should get requests: Redis takes writes and the worker comes around."""
         worries: list[str] = []
+        degraded: list[Degraded] = []
         try:
             await self._store.probe()
             worries = await self._store.durability()
+            degraded = await self._circuits.degraded()
             reachable = True
         except Unavailable:
             reachable = False
@@ -55,11 +60,17 @@ class OpsApi:
             "status": "ready" if ready else "not_ready",
             "redis": {"reachable": reachable, "worries": worries},
             "worker": {"stuck": stuck},
+            "degraded": [
+                {"provider": one.provider, "channel": one.channel, "probe_in": round(one.seconds, 1)}
+                for one in degraded
+            ],
         }
         return Response(orjson.dumps(answer), 200 if ready else 503, media_type="application/json")
 
     async def metrics(self, _request: Request) -> Response:
         """Everything for Prometheus, written in a thread: it takes milliseconds."""
+        with contextlib.suppress(Unavailable):
+            await self._circuits.degraded()  # what another replica found out is up to date here as well
         return Response(await asyncio.to_thread(self._metrics.exposition), headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, _request: Request) -> Response:

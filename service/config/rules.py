@@ -44,7 +44,12 @@ def _steps(draft: Draft, path: str, steps: Steps) -> Iterator[Fault]:
     for index, step in enumerate(steps):
         if step.channel in channels[:index]:
             yield f"{path}[{index}]", f"{step.channel} has a step already: list all its providers there"
-        for name in step.providers:
+        names = [route.provider for route in step.providers]
+        if len(set(names)) < len(names):
+            yield f"{path}[{index}].providers", "a provider is named twice"
+        if step.wait_least > step.wait_most:
+            yield f"{path}[{index}].wait_most", "write at least wait_least"
+        for name in names:
             if name not in draft.tables:
                 yield f"{path}[{index}].providers", f"no provider {name!r}{meant(name, draft.tables)}"
             elif name in draft.providers and step.channel not in draft.providers[name].channels:

@@ -79,6 +79,7 @@ def _network(value: str) -> str:
 Duration = Annotated[int, BeforeValidator(_duration)]
 RateText = Annotated[Rate, BeforeValidator(_rate)]
 Country = Annotated[str, AfterValidator(_country)]
+Prefix = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{0,14}$")]
 Address = Annotated[str, AfterValidator(_address)]
 
 
@@ -126,12 +127,41 @@ def _api_key(value: object) -> object:
 ApiKeys = tuple[Annotated[ApiKeyTable, BeforeValidator(_api_key)], ...]
 
 
+class RouteTable(Section):
+    """A provider of a step: with a weight, or for some countries or prefixes only."""
+
+    provider: str
+    weight: Annotated[int, Field(ge=1, le=1000)] | None = None
+    countries: tuple[Country, ...] = ()
+    prefixes: tuple[Prefix, ...] = ()
+
+
+def _route(value: object) -> object:
+    return {"provider": value} if isinstance(value, str) else value
+
+
+_LONGEST_WAIT = 900
+Wait = Annotated[Duration, Field(ge=1, le=_LONGEST_WAIT)]
+
+
+def _wait(value: object) -> int | None:
+    if value == "auto":
+        return None
+    found = _duration(value)
+    if not isinstance(found, int) or not 1 <= found <= _LONGEST_WAIT:
+        raise ValueError('write 1s to 15m, or "auto"')
+    return found
+
+
 class CascadeStep(Section):
     """One step of a cascade."""
 
     channel: Channel
-    providers: Annotated[tuple[str, ...], Field(min_length=1)]
-    wait: Annotated[Duration, Field(ge=1, le=900)] = 20
+    providers: Annotated[tuple[Annotated[RouteTable, BeforeValidator(_route)], ...], Field(min_length=1)]
+    wait: Annotated[int | None, BeforeValidator(_wait)] = 20
+    """Seconds; None for "auto"."""
+    wait_least: Wait = 10
+    wait_most: Wait = 60
 
 
 Steps = Annotated[tuple[CascadeStep, ...], Field(min_length=1)]
@@ -143,7 +173,7 @@ class ApplicationTable(Section):
     brand: Annotated[str, Field(min_length=1, max_length=40)]
     api_keys: Annotated[ApiKeys, Field(min_length=1)]
     cascade: Steps
-    cascade_by_prefix: dict[Annotated[str, Field(pattern=r"^\+[1-9][0-9]{0,14}$")], Steps] = {}
+    cascade_by_prefix: dict[Prefix, Steps] = {}
     code_length: Annotated[int, Field(ge=codes.MIN_LENGTH, le=codes.MAX_LENGTH)] = 6
     ttl: Annotated[Duration, Field(ge=30, le=_DAY)] = 600
     checks: Annotated[int, Field(ge=1, le=20)] = 5

@@ -33,11 +33,11 @@ def worries(config: Config) -> Iterator[Fault]:
 
 def _used(config: Config) -> set[str]:
     return {
-        provider
+        route.provider
         for application in config.settings.applications.values()
         for steps in (application.cascade, *application.cascade_by_prefix.values())
         for step in steps
-        for provider in step.providers
+        for route in step.providers
     }
 
 

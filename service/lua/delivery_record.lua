@@ -3,7 +3,7 @@
 -- KEYS 1 the verification  2 due
 -- ARGV 1 delivery number  2 provider  3 accepted | rejected  4 reason ('' for none)  5 fingerprint of the message id ('' for none)
 --      6 the message id itself, where its provider wants to hear of approvals ('' for none)
---      7 what follows: wait (accepted) | retry | switch | advance  8 its delay ms  9 pointless channels  10 lease ms
+--      7 what follows: wait (accepted) | retry | switch | advance | leave (advance, or retry on the last step)  8 its delay ms  9 pointless channels  10 lease ms
 -- Answers: next (another delivery is to be sent now), idle (the number is the ms until it is due next), gone.
 local now, n = clock(), ARGV[1]
 local v = open(KEYS[1], KEYS[2])
@@ -29,11 +29,11 @@ end
 local queued = false
 if ARGV[3] == 'accepted' then
   wake(v, next_at)
-elseif follow == 'advance' or at >= num(v, 'until') then
+elseif follow == 'advance' or at >= num(v, 'until') or (follow == 'leave' and following(v, ARGV[9])) then
   queued = advance(v, now, ARGV[4], ARGV[9], tonumber(ARGV[10]))
   next_at = num(v, 'expires')
 else
-  if follow == 'retry' then
+  if follow ~= 'switch' then
     d.status, d.reason = 'queued', '-'
     keep(v, n, d)
   else

@@ -79,7 +79,8 @@ def test_a_short_run_measures_everything_with_a_peer(tmp_path: Path, capsys: pyt
         if one["service"] == "verifyd":
             assert one["requests"] > 0
             assert 0 < one["p50_ms"] <= one["p99_ms"]
-            assert all(calls >= 0.9 for calls in one["scripts"].values())
+            always = {name for name in one["scripts"] if not name.startswith("circuit")}
+            assert all(one["scripts"][name] >= 0.9 for name in always)
             assert one["scripts"]
     assert {one["act"] for one in said["two"]} == ACTS
     assert [one["service"] for one in said["latencies"]] == ["verifyd", "otpgateway"]

@@ -64,17 +64,24 @@ local function rest(v, now)
   wake(v, num(v, 'expires'))
 end
 
--- Leaves the current step: opens the next one whose channel is not pointless and returns true, or rests.
-local function advance(v, now, cause, pointless, lease)
+-- The next step whose channel is not pointless, and its channel; nil when there is none.
+local function following(v, pointless)
   local at = 0
   for channel in string.gmatch(v.f.plan, '(%S+):%d+') do
-    if at > num(v, 'step') and not string.find(pointless, channel, 1, true) then
-      v.f.advanced = delivery(v, v.f.n).channel .. ' ' .. channel .. ' ' .. cause
-      queue(v, now, at, cause, lease)
-      return true
-    end
+    if at > num(v, 'step') and not string.find(pointless, channel, 1, true) then return at, channel end
     at = at + 1
   end
-  rest(v, now)
-  return false
+  return nil
+end
+
+-- Leaves the current step: opens the following one and returns true, or rests.
+local function advance(v, now, cause, pointless, lease)
+  local step, channel = following(v, pointless)
+  if not step then
+    rest(v, now)
+    return false
+  end
+  v.f.advanced = delivery(v, v.f.n).channel .. ' ' .. channel .. ' ' .. cause
+  queue(v, now, step, cause, lease)
+  return true
 end
