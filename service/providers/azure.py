@@ -18,16 +18,16 @@ from dataclasses import replace
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 
-from service.errors import Forged, Malformed
+from service.errors import Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
 from service.providers.members import first, objects, text
-from service.providers.settings import Text, plain
+from service.providers.settings import Text
+from service.providers.unsigned import WebhookSecret, authenticate
 
 API_VERSION = "2026-01-23"
 
@@ -73,15 +73,6 @@ def _access_key(value: SecretStr) -> SecretStr:
     if not key:
         raise ValueError("write an access key as the portal shows it, in base64; not the whole connection string")
     return value
-
-
-def _webhook_secret(value: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", value.get_secret_value()):
-        raise ValueError("write 16 or more letters, digits, - and _, as the subscription's address has behind ?secret=")
-    return value
-
-
-WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 
 
 class Azure(BaseModel):
@@ -150,10 +141,7 @@ class Azure(BaseModel):
 
     def _events(self, webhook: Webhook) -> list[dict[str, Any]]:
         """The events in a webhook, once the secret in its query fits, in constant time. Raises Forged or Malformed."""
-        given = parse_qs(urlsplit(webhook.url).query).get("secret", [""])[0].encode()
-        secrets = plain(self.webhook_secret, self.old_webhook_secret)
-        if not any(hmac.compare_digest(given, secret.encode()) for secret in secrets):
-            raise Forged("the secret in the query does not fit")
+        authenticate(webhook, self.webhook_secret, self.old_webhook_secret)
         try:
             said = orjson.loads(webhook.body)
         except orjson.JSONDecodeError:
