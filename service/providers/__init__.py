@@ -8,6 +8,7 @@ from importlib import import_module
 from pydantic import BaseModel
 
 _CLASSES = {
+    "africastalking": "AfricasTalking",
     "aws": "Aws",
     "azure": "Azure",
     "console": "Console",
