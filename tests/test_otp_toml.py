@@ -29,7 +29,7 @@ from tests.test_config import accepted
 from tests.world import SECRET_KEY, WEBHOOK_SECRET
 
 EXAMPLE = Path(__file__).parent.parent / "docker" / "otp.toml"
-ENVIRONMENT = dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', EXAMPLE.read_text()), "made-up-and-of-no-form") | {
+ENVIRONMENT = dict.fromkeys(re.findall(r'"env:([A-Z0-9_]+)"', EXAMPLE.read_text()), "made-up-and-of-no-form") | {
     "REDIS_URL": "redis://redis:6379/0",
     "VERIFYD_KEY": SECRET_KEY,
     "PUBLIC_URL": "https://otp.example.com",
@@ -142,7 +142,7 @@ def test_the_example_works_as_it_is_and_with_all_of_it_switched_on(tmp_path: Pat
     text = EXAMPLE.read_text().replace('"file:/', f'"file:{tmp_path}/')
     for variant in (text, ALTERNATIVE.sub(r"\1", text)):
         assert accepted(tomllib.loads(_whole(variant)), ENVIRONMENT)
-    needed = re.findall(r'^[^#\n]*"env:([A-Z_]+)"', EXAMPLE.read_text(), re.MULTILINE)
+    needed = re.findall(r'^[^#\n]*"env:([A-Z0-9_]+)"', EXAMPLE.read_text(), re.MULTILINE)
     head = EXAMPLE.read_text().partition("\n\n")[0]
     assert set(re.findall(r"[A-Z]+_[A-Z_]+", head)) == set(needed)
 

@@ -15,6 +15,7 @@ _CLASSES = {
     "infobip": "Infobip",
     "messagebird": "MessageBird",
     "meta": "Meta",
+    "msg91": "Msg91",
     "plivo": "Plivo",
     "sinch": "Sinch",
     "sns": "Sns",

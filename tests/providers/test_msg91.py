@@ -1,0 +1,281 @@
+"""MSG91: codes for an approved template, refusals inside a 200, and receipts whose address holds a secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.errors import BadWebhook, Forged, Malformed
+from service.provider import (
+    REASONS,
+    Accepted,
+    Channel,
+    Message,
+    Receipt,
+    Rejected,
+    ReportsByMessageId,
+    Response,
+    Status,
+    Webhook,
+)
+from service.providers import msg91
+from service.providers.msg91 import Msg91
+
+DATA = Path(__file__).parent.parent / "data" / "msg91"
+EXAMPLE: dict[str, Any] = json.loads((DATA / "send-example.json").read_text())
+CASES: list[dict[str, Any]] = json.loads((DATA / "receipts.json").read_text())["cases"]
+CODES: dict[str, dict[str, Any]] = json.loads((DATA / "error-codes.json").read_text())["codes"]
+
+NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
+SECRET, OLD_SECRET = "s3cret-of-the-webhook", "the-secret-that-was-before"
+SETTINGS: dict[str, Any] = {
+    "auth_key": "123456AbCdEfGh",
+    "webhook_secret": SECRET,
+    "sms_template": "5f0000000000000000000001",
+    "sms_templates": {"hi": "5f0000000000000000000002"},
+}
+ACCOUNT = Msg91.model_validate(SETTINGS)
+MESSAGE = Message(
+    delivery="att_7Q2f9cV1",
+    channel=Channel.SMS,
+    to="+919999999999",
+    text="482913 is your code",
+    code="482913",
+    locale="en",
+    application="shop",
+    brand="Shop",
+    purpose="login",
+    expires_at=NOW + timedelta(minutes=10),
+    receipt_url="https://otp.example.com/receipts/msg91/att_7Q2f9cV1",
+)
+REQUEST = ACCOUNT.request(MESSAGE, NOW)
+STATES = {"delivered": Status.DELIVERED, "failed_permanent": Status.FAILED, "failed_transient": Status.FAILED}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=9), inside, max_size=3),
+    max_leaves=6,
+)
+
+
+def webhook(body: str, query: str = f"?secret={SECRET}") -> Webhook:
+    """A webhook as the listener hands it on, with the secret unless another query is given."""
+    return Webhook(f"https://otp.example.com/receipts/msg91{query}", {}, body.encode())
+
+
+def second(said: Any) -> Webhook:
+    """A webhook of version 2."""
+    return webhook(urlencode({"data": json.dumps(said)}))
+
+
+def third(**said: Any) -> Webhook:
+    """A webhook of version 3, on the request `r`."""
+    return webhook(json.dumps({"requestId": "r", "number": "919999999999"} | said))
+
+
+def answer(status: int, said: Any) -> Response:
+    """An answer to a send."""
+    return Response(REQUEST, status, {"retry-after": "3"}, json.dumps(said).encode())
+
+
+def test_the_request_is_the_documented_one() -> None:
+    """To the letter; the code is in the body, unlike in MSG91's OTP API."""
+    assert (REQUEST.method, REQUEST.url) == (EXAMPLE["request"]["method"], EXAMPLE["request"]["url"])
+    assert json.loads(REQUEST.body) == EXAMPLE["request"]["body"]
+    assert REQUEST.headers == {
+        "content-type": EXAMPLE["request"]["content_type"],
+        "authkey": "123456AbCdEfGh",
+        "accept": "application/json",
+    }
+    assert ACCOUNT.channels == {Channel.SMS}
+
+
+def test_the_template_is_of_the_persons_language_and_names_the_code_as_it_likes() -> None:
+    """By locale or its first part, else the one for all."""
+    account = Msg91.model_validate({**SETTINGS, "code_variable": "otp"})
+    said = {
+        locale: json.loads(account.request(replace(MESSAGE, locale=locale), NOW).body) for locale in ("hi-IN", "ta")
+    }
+    assert said["hi-IN"]["template_id"] == "5f0000000000000000000002"
+    assert said["ta"]["template_id"] == "5f0000000000000000000001"
+    assert said["ta"]["recipients"] == [{"mobiles": "919999999999", "otp": "482913"}]
+
+
+def test_number_code_and_secrets_are_in_no_repr_and_no_address() -> None:
+    """Nor in a header, but for the key that is one."""
+    shown = f"{REQUEST.url} {REQUEST!r} {ACCOUNT!r}"
+    assert not any(secret in shown for secret in ("482913", "919999999999", "123456AbCdEfGh", SECRET))
+
+
+def test_an_accepted_message_has_its_id() -> None:
+    """From the example, or under the name that the OTP API has for it; an answer without an id accepts as well."""
+    assert ACCOUNT.read(answer(200, EXAMPLE["success"]["body"])) == Accepted("356a6b6b6b6b353532303937")
+    otp = {"type": "success", "message": "sent", "request_id": "356a"}
+    assert ACCOUNT.read(answer(200, otp)) == Accepted("356a")
+    without: list[Any] = [{}, {"type": "success"}, {"type": "success", "message": 7}, [], None]
+    assert [ACCOUNT.read(answer(200, said)) for said in without] == [Accepted("")] * 5
+
+
+def test_what_was_asked_twice_is_on_its_way() -> None:
+    """Its id is lost, but nothing is to be sent again."""
+    assert ACCOUNT.read(answer(400, {"type": "error", "code": "311"})) == Accepted("")
+
+
+@pytest.mark.parametrize("error", EXAMPLE["errors"], ids=lambda error: error["class"])
+@pytest.mark.parametrize("status", [200, 400])
+def test_documented_refusals_have_their_reason(error: dict[str, Any], status: int) -> None:
+    """They may hide in a 200."""
+    assert ACCOUNT.read(answer(status, error["body"])) == Rejected(error["class"], 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "reason"),
+    [
+        (200, {"type": "error", "code": 301}, "balance"),
+        (200, {"type": "error", "code": "202"}, "invalid_number"),
+        (200, {"code": "207"}, "auth"),
+        (200, {"type": "error", "message": "Gremlins", "code": "999"}, "unknown"),
+        (400, {"type": "error", "message": "Gremlins"}, "request"),
+        (401, {"type": "error", "code": "601"}, "provider_error"),
+        (401, {}, "auth"),
+        (429, {}, "rate_limited"),
+        (500, {}, "provider_error"),
+    ],
+)
+def test_other_refusals_are_read_by_code_or_status(status: int, said: Any, reason: str) -> None:
+    """An error whose code nobody knows is one all the same."""
+    assert ACCOUNT.read(answer(status, said)) == Rejected(reason, 3)
+
+
+def test_every_reason_is_one_of_ours() -> None:
+    """Else a failure would lead nowhere."""
+    assert {*msg91._REFUSALS.values(), *msg91._FAILURES.values()} <= REASONS.keys()  # noqa: SLF001 - tables
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_receipts_are_read_as_documented(case: dict[str, Any]) -> None:
+    """Each by its request id alone."""
+    (expected,) = case["expect"]
+    (receipt,) = ACCOUNT.receipts(webhook(case["body"]), NOW)
+    found = (receipt.status, receipt.message_id, receipt.delivery)
+    assert found == (STATES[expected["state"]], expected["message_id"], expected["reference"])
+    assert isinstance(ACCOUNT, ReportsByMessageId)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_status_has_its_reason(code: str) -> None:
+    """As a string or a number, in both versions."""
+    reason = CODES[code]["class"]
+    expected = Receipt(Status.FAILED if reason else Status.DELIVERED, reason, "r")
+    for status in (code, int(code)):
+        reports = [{"requestId": "r", "report": [{"status": status}]}]
+        assert ACCOUNT.receipts(third(status=status), NOW) == ACCOUNT.receipts(second(reports), NOW) == [expected]
+
+
+def test_a_webhook_may_hold_many_reports() -> None:
+    """Of several requests; what is not known among them is passed over."""
+    reports = [
+        {"requestId": "a", "report": [{"status": "1"}, {"status": "26"}, {}, 7]},
+        {"requestId": "b", "report": [{"status": "17"}]},
+        {"requestId": "c", "report": None},
+        "noise",
+    ]
+    assert ACCOUNT.receipts(second(reports), NOW) == [
+        Receipt(Status.DELIVERED, None, "a"),
+        Receipt(Status.FAILED, "opted_out", "b"),
+    ]
+    assert ACCOUNT.receipts(third(status="Pondering"), NOW) == []
+
+
+@pytest.mark.parametrize("query", ["", "?secret=", "?secret=%FF", f"?secret=x&secret={SECRET}", f"?Secret={SECRET}"])
+def test_a_webhook_without_the_secret_is_forged(query: str) -> None:
+    """Whatever is in it."""
+    for body in (CASES[0]["body"], ""):
+        with pytest.raises(Forged):
+            ACCOUNT.receipts(webhook(body, query), NOW)
+
+
+def test_one_changed_byte_of_the_secret_is_refused() -> None:
+    """Anywhere in it."""
+    for place in range(len(SECRET)):
+        changed = SECRET[:place] + chr(ord(SECRET[place]) ^ 1) + SECRET[place + 1 :]
+        with pytest.raises(Forged):
+            ACCOUNT.receipts(webhook(CASES[0]["body"], f"?secret={changed}"), NOW)
+
+
+def test_both_secrets_are_taken_while_one_is_changed() -> None:
+    """And the old one no longer than it is configured."""
+    with_old = webhook('{"requestId": "r", "status": "1"}', f"?secret={OLD_SECRET}")
+    changing = Msg91.model_validate({**SETTINGS, "old_webhook_secret": OLD_SECRET})
+    assert changing.receipts(with_old, NOW) == [Receipt(Status.DELIVERED, None, "r")]
+    with pytest.raises(Forged):
+        ACCOUNT.receipts(with_old, NOW)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{}",
+        "data=",
+        "data=x",
+        '{"status": "1"}',
+        '{"requestId": 7, "status": "1"}',
+        urlencode({"data": '[{"report": [{"status": "1"}]}]'}),
+        '[{"data":[{"meta":"0","description":"DELIVERED"}],"event":"delivered"}]',
+    ],
+)
+def test_what_names_no_request_is_malformed(body: str) -> None:
+    """Version 4 of the webhook, for example."""
+    with pytest.raises(Malformed):
+        ACCOUNT.receipts(webhook(body), NOW)
+
+
+@settings(max_examples=50)
+@given(body=st.binary(max_size=80), query=st.text(max_size=40), said=JSON)
+def test_rubbish_never_raises_anything_but_the_documented_errors(body: bytes, query: str, said: Any) -> None:
+    """Neither without the secret, nor with it; nor as an answer, wherever it stands."""
+    with pytest.raises(BadWebhook):
+        ACCOUNT.receipts(Webhook(f"https://otp.example.com/?{query}", {}, body), NOW)
+    reports = [said, [said], [{"requestId": said, "report": said}], [{"requestId": "r", "report": [{"status": said}]}]]
+    shapes = [replace(webhook(""), body=body), third(status=said), third(requestId=said)]
+    for shape in [*shapes, *(second(report) for report in reports)]:
+        try:
+            receipts = ACCOUNT.receipts(shape, NOW)
+        except BadWebhook:
+            continue
+        assert all(receipt.reason is None or receipt.reason in REASONS for receipt in receipts)
+    for status in (200, 400, 500):
+        for one in (said, {"type": said, "message": said, "code": said, "request_id": said}):
+            assert isinstance(ACCOUNT.read(answer(status, one)), (Accepted, Rejected))
+    assert isinstance(ACCOUNT.read(Response(REQUEST, 200, {}, body)), Accepted)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"auth_key": ""},
+        {"api_url": "control.msg91.com/api/v5"},
+        {"sms_template": ""},
+        {"sms_templates": {"hi": ""}},
+        {"code_variable": ""},
+        {"code_variable": "##otp##"},
+        {"webhook_secret": None},
+        {"webhook_secret": "short"},
+        {"old_webhook_secret": ""},
+        {"voice_from": "+919999999999"},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
+    """At the start, not at the first message."""
+    with pytest.raises(ValidationError):
+        Msg91.model_validate({**SETTINGS, **wrong})
