@@ -21,6 +21,7 @@ _CLASSES = {
     "sns": "Sns",
     "telnyx": "Telnyx",
     "twilio": "Twilio",
+    "twofactor": "TwoFactor",
     "vonage": "Vonage",
     "vonage_sms": "VonageSms",
     "webhook": "Webhook",

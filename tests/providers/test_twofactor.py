@@ -1,0 +1,237 @@
+"""2Factor: forms out in place of telling URLs, refusals inside a 200, and receipts whose address holds a secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.errors import BadWebhook, Forged, Malformed
+from service.provider import (
+    REASONS,
+    Accepted,
+    Channel,
+    Message,
+    Receipt,
+    Rejected,
+    ReportsByMessageId,
+    Response,
+    Status,
+    Webhook,
+)
+from service.providers.twofactor import TwoFactor
+
+DATA = Path(__file__).parent.parent / "data" / "twofactor"
+EXAMPLE: dict[str, Any] = json.loads((DATA / "send-example.json").read_text())
+CASES: list[dict[str, Any]] = json.loads((DATA / "receipts.json").read_text())["cases"]
+
+NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
+KEY = "00000000-1111-2222-3333-444444444444"
+SECRET, OLD_SECRET = "s3cret-of-the-callback", "the-secret-that-was-before"
+SETTINGS: dict[str, Any] = {
+    "api_key": KEY,
+    "webhook_secret": SECRET,
+    "sms_from": "ACMEIN",
+    "sms_template": "OTP1",
+    "sms_templates": {"hi": "OTP1 Hindi"},
+}
+ACCOUNT = TwoFactor.model_validate(SETTINGS)
+MESSAGE = Message(
+    delivery="att_7Q2f9cV1",
+    channel=Channel.SMS,
+    to="+919999999999",
+    text="482913 is your code",
+    code="482913",
+    locale="en",
+    application="shop",
+    brand="Shop",
+    purpose="login",
+    expires_at=NOW + timedelta(minutes=10),
+    receipt_url="https://otp.example.com/receipts/twofactor/att_7Q2f9cV1",
+)
+REQUEST = ACCOUNT.request(MESSAGE, NOW)
+STATES = {
+    "sent": Status.SENT,
+    "delivered": Status.DELIVERED,
+    "failed_permanent": Status.FAILED,
+    "failed_transient": Status.FAILED,
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=9), inside, max_size=3),
+    max_leaves=6,
+)
+
+
+def webhook(body: str, query: str = f"?secret={SECRET}") -> Webhook:
+    """A webhook as the listener hands it on, with the secret unless another query is given."""
+    return Webhook(f"https://otp.example.com/receipts/twofactor{query}", {}, body.encode())
+
+
+def report(**said: str) -> Webhook:
+    """A report on the session `s`."""
+    return webhook(urlencode({"SessionId": "s"} | said))
+
+
+def answer(status: int, said: Any) -> Response:
+    """An answer to a send."""
+    return Response(REQUEST, status, {"retry-after": "3"}, json.dumps(said).encode())
+
+
+def posted(message: Message, **other: Any) -> dict[str, str]:
+    """The form that is posted for a message, with other settings."""
+    return dict(parse_qsl(TwoFactor.model_validate(SETTINGS | other).request(message, NOW).body.decode()))
+
+
+def test_the_request_is_the_documented_one() -> None:
+    """To the letter; key, number and code are in the body, unlike in 2Factor's OTP API."""
+    assert (REQUEST.method, REQUEST.url) == (EXAMPLE["request"]["method"], EXAMPLE["request"]["url"])
+    assert posted(MESSAGE) == EXAMPLE["request"]["body"] | {"apikey": KEY}
+    assert REQUEST.headers == {"content-type": EXAMPLE["request"]["content_type"]}
+    assert ACCOUNT.channels == {Channel.SMS}
+
+
+def test_the_template_is_of_the_persons_language_and_without_one_the_text_is_sent() -> None:
+    """By locale or its first part, else the one for all, else none."""
+    hindi, tamil = replace(MESSAGE, locale="hi-IN"), replace(MESSAGE, locale="ta")
+    assert posted(hindi)["templatename"] == "OTP1 Hindi"
+    assert posted(tamil)["templatename"] == "OTP1"
+    own = posted(tamil, sms_template=None)
+    assert own.keys() == {"module", "apikey", "to", "from", "msg"}
+    assert own["msg"] == "482913 is your code"
+
+
+def test_number_code_and_secrets_are_in_no_repr_no_header_and_no_address() -> None:
+    """The address is the same for all."""
+    shown = f"{REQUEST.url} {dict(REQUEST.headers)} {REQUEST!r} {ACCOUNT!r}"
+    assert not any(secret in shown for secret in ("482913", "919999999999", KEY, SECRET))
+
+
+def test_an_accepted_message_has_its_id() -> None:
+    """From the example; an answer without an id accepts as well."""
+    assert ACCOUNT.read(answer(200, EXAMPLE["success"]["body"])) == Accepted("76547ec2-6f5c-4f57-8b36-2b1f0c1a7f10")
+    without: list[Any] = [{}, {"Status": "Success"}, {"Status": "Success", "Details": 7}, [], None]
+    assert [ACCOUNT.read(answer(200, said)) for said in without] == [Accepted("")] * 5
+
+
+@pytest.mark.parametrize("error", EXAMPLE["errors"], ids=lambda error: error["class"])
+def test_documented_refusals_have_their_reason(error: dict[str, Any]) -> None:
+    """They hide in a 200, in words for people."""
+    assert ACCOUNT.read(answer(error["status"], error["body"])) == Rejected(error["class"], 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(400, "request"), (401, "auth"), (429, "rate_limited"), (500, "provider_error")],
+)
+def test_other_refusals_are_read_by_status(status: int, reason: str) -> None:
+    """Whatever the body says."""
+    for said in ({}, {"Status": "Success"}, {"Status": "Error", "Details": "Gremlins"}):
+        assert ACCOUNT.read(answer(status, said)) == Rejected(reason, 3)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_receipts_are_read_as_documented(case: dict[str, Any]) -> None:
+    """In both forms, each by its session id alone."""
+    (expected,) = case["expect"]
+    failed = expected["state"].startswith("failed")
+    reason = expected.get("error_class", "unknown") if failed else None
+    assert reason is None or reason in REASONS
+    assert ACCOUNT.receipts(webhook(case["body"]), NOW) == [
+        Receipt(STATES[expected["state"]], reason, expected["message_id"], expected["reference"])
+    ]
+    assert isinstance(ACCOUNT, ReportsByMessageId)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"Status": "PONDERING"},
+        {"Status": "delivered"},
+        {"mode": "VOICE_OTP", "Status": "DELIVERED", "callDetailStatus": "DELIVERED (USR_NOT_PICKD)"},
+    ],
+)
+def test_what_is_not_known_or_not_ours_is_passed_over(said: dict[str, str]) -> None:
+    """2Factor calls it delivered when nobody took a call; but the calls are somebody else's."""
+    assert ACCOUNT.receipts(report(**said), NOW) == []
+
+
+@pytest.mark.parametrize("query", ["", "?secret=", "?secret=%FF", f"?secret=x&secret={SECRET}", f"?Secret={SECRET}"])
+def test_a_webhook_without_the_secret_is_forged(query: str) -> None:
+    """Whatever is in it."""
+    for body in (CASES[0]["body"], ""):
+        with pytest.raises(Forged):
+            ACCOUNT.receipts(webhook(body, query), NOW)
+
+
+def test_one_changed_byte_of_the_secret_is_refused() -> None:
+    """Anywhere in it."""
+    for place in range(len(SECRET)):
+        changed = SECRET[:place] + chr(ord(SECRET[place]) ^ 1) + SECRET[place + 1 :]
+        with pytest.raises(Forged):
+            ACCOUNT.receipts(webhook(CASES[0]["body"], f"?secret={changed}"), NOW)
+
+
+def test_both_secrets_are_taken_while_one_is_changed() -> None:
+    """And the old one no longer than it is configured."""
+    with_old = webhook("SessionId=s&Status=DELIVERED", f"?secret={OLD_SECRET}")
+    changing = TwoFactor.model_validate({**SETTINGS, "old_webhook_secret": OLD_SECRET})
+    assert changing.receipts(with_old, NOW) == [Receipt(Status.DELIVERED, None, "s")]
+    with pytest.raises(Forged):
+        ACCOUNT.receipts(with_old, NOW)
+
+
+@pytest.mark.parametrize("body", ["", "{}", "SessionId=s", "Status=DELIVERED", "SessionId=&Status=DELIVERED"])
+def test_what_names_no_session_or_status_is_malformed(body: str) -> None:
+    """There is nothing to record."""
+    with pytest.raises(Malformed):
+        ACCOUNT.receipts(webhook(body), NOW)
+
+
+@settings(max_examples=50)
+@given(body=st.binary(max_size=80), query=st.text(max_size=40), said=JSON)
+def test_rubbish_never_raises_anything_but_the_documented_errors(body: bytes, query: str, said: Any) -> None:
+    """Neither without the secret, nor with it; nor as an answer, wherever it stands."""
+    with pytest.raises(BadWebhook):
+        ACCOUNT.receipts(Webhook(f"https://otp.example.com/?{query}", {}, body), NOW)
+    for raw in (body, b"SessionId=s&Status=FAILED&mode=" + body):
+        try:
+            receipts = ACCOUNT.receipts(replace(webhook(""), body=raw), NOW)
+        except BadWebhook:
+            continue
+        assert all(receipt.reason is None or receipt.reason in REASONS for receipt in receipts)
+    for status in (200, 400, 500):
+        for one in (said, {"Status": said, "Details": said}):
+            assert isinstance(ACCOUNT.read(answer(status, one)), (Accepted, Rejected))
+    assert isinstance(ACCOUNT.read(Response(REQUEST, 200, {}, body)), Accepted)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"api_key": ""},
+        {"api_url": "2factor.in/API/R1"},
+        {"api_url": "https://2factor.in/API/R1/"},
+        {"sms_from": None},
+        {"sms_from": "a name that is too long"},
+        {"sms_template": ""},
+        {"sms_templates": {"hi": ""}},
+        {"webhook_secret": None},
+        {"webhook_secret": "short"},
+        {"old_webhook_secret": ""},
+        {"voice_from": "+919999999999"},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
+    """At the start, not at the first message."""
+    with pytest.raises(ValidationError):
+        TwoFactor.model_validate({**SETTINGS, **wrong})
