@@ -123,3 +123,45 @@ async def test_a_batch_for_a_whole_account_may_be_large() -> None:
         assert answer.status_code == 200
         assert (await one.get(started["id"]))["deliveries"][0]["status"] == "delivered"
         await service.stop()
+
+
+SECRET = "a-secret-in-the-address"
+BY_MESSAGE_ID: dict[str, tuple[dict[str, str], Any, str]] = {
+    "africastalking": (
+        {"username": "shop", "api_key": "a-key"},
+        {"SMSMessageData": {"Recipients": [{"statusCode": 101, "messageId": "m1"}]}},
+        "id=m1&status=Success",
+    ),
+    "msg91": (
+        {"auth_key": "a-key", "sms_template": "a-template"},
+        {"type": "success", "message": "m1"},
+        '{"requestId": "m1", "status": "1"}',
+    ),
+    "twofactor": (
+        {"api_key": "a-key", "sms_from": "SHOPIN"},
+        {"Status": "Success", "Details": "m1"},
+        "SessionId=m1&Status=DELIVERED",
+    ),
+}
+"""Settings, an answer to a send, and the receipt of vendors that hand nothing of ours back."""
+
+
+@pytest.mark.parametrize("kind", BY_MESSAGE_ID)
+async def test_a_receipt_that_names_the_vendors_own_id_finds_its_delivery(kind: str) -> None:
+    """At one address for all, to whoever has its secret; another message's is passed over."""
+    account, answer, receipt = BY_MESSAGE_ID[kind]
+    cascade = [{"channel": "sms", "providers": [kind], "wait": "20s"}]
+    providers = {kind: {"kind": kind, "webhook_secret": SECRET} | account} | table()["providers"]
+    settings = table(_top={"providers": providers}, cascade=cascade)
+    taken = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
+    service = Service(config.check(settings, KINDS, {}), transport=taken)
+    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
+        one = World(service, Gateway(), clock)
+        started = await one.create()
+        path = f"/receipts/{kind}?secret={SECRET}"
+        assert (await one.receipts.post(path, content=receipt.replace("m1", "m2"))).status_code == 200
+        assert (await one.receipts.post(f"/receipts/{kind}?secret=x", content=receipt)).status_code == 401
+        assert [d["status"] for d in (await one.get(started["id"]))["deliveries"]] == ["accepted"]
+        assert (await one.receipts.post(path, content=receipt)).status_code == 200
+        assert [d["status"] for d in (await one.get(started["id"]))["deliveries"]] == ["delivered"]
+        await service.stop()
