@@ -114,6 +114,8 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     method: str = "POST"
+    next: Request | None = field(default=None, repr=False)
+    """What is to follow; it stays here, for `read` to complete with the answer to this one."""
 
     @classmethod
     def json(cls, url: str, said: object, headers: Mapping[str, str] = MappingProxyType({})) -> Request:

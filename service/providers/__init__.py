@@ -19,6 +19,7 @@ _CLASSES = {
     "plivo": "Plivo",
     "sinch": "Sinch",
     "sns": "Sns",
+    "telegram": "Telegram",
     "telnyx": "Telnyx",
     "twilio": "Twilio",
     "twofactor": "TwoFactor",

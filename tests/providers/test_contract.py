@@ -127,13 +127,15 @@ def test_no_secret_of_it_can_be_empty(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "channel"), SENDS)
 def test_number_and_code_are_in_the_body_and_nowhere_else(kind: str, channel: Channel) -> None:
     """Never in the URL, never in a header, never in the `repr`."""
-    made = request(kind, channel)
-    body = made.body.decode()
-    assert NUMBER[1:] in body
-    public = f"{made.url} {dict(made.headers)} {made!r} {message(channel)!r}"
-    for secret in (CODE, NUMBER[1:], NUMBER[3:]):
-        assert not [spelling for spelling in spellings(secret) if spelling in public]
-    assert not [secret for secret in secrets(adapter(kind)) if secret in f"{made.url} {made!r}"]
+    following: Request | None = request(kind, channel)
+    while (made := following) is not None:
+        body = made.body.decode()
+        assert NUMBER[1:] in body
+        public = f"{made.url} {dict(made.headers)} {made!r} {message(channel)!r}"
+        for secret in (CODE, NUMBER[1:], NUMBER[3:]):
+            assert not [spelling for spelling in spellings(secret) if spelling in public]
+        assert not [secret for secret in secrets(adapter(kind)) if secret in f"{made.url} {made!r}"]
+        following = made.next
 
 
 @pytest.mark.parametrize(("kind", "channel"), SENDS)
@@ -170,10 +172,12 @@ ANSWERS = st.one_of(
 @settings(max_examples=60)
 @given(status=st.integers(100, 599), body=ANSWERS)
 def test_any_answer_means_something(kind: str, status: int, body: bytes) -> None:
-    """Accepted, or rejected for a reason that the cascade knows; never an exception."""
+    """Accepted, or rejected for a reason that the cascade knows; never an exception, nor requests without an end."""
     one = adapter(kind)
-    made = one.request(message(min(one.channels), kind=kind), NOW)
-    outcome = one.read(Response(made, status, {}, body))
+    outcome = one.request(message(min(one.channels), kind=kind), NOW)
+    for _ in range(2):
+        if isinstance(outcome, Request):
+            outcome = one.read(Response(outcome, status, {}, body))
     assert isinstance(outcome, (Accepted, Rejected))
     if isinstance(outcome, Rejected):
         assert outcome.reason in REASONS

@@ -1,4 +1,4 @@
-"""Real adapters in a whole service: a code goes by Twilio's SMS and Meta's WhatsApp, and its approval is told."""
+"""Real adapters in a whole service: codes go by SMS, WhatsApp and Telegram, and approvals are told."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import time_machine
 from service import config
 from service.app import Service
 from service.providers import KINDS
-from tests.world import NUMBER, Gateway, World, table
+from tests.world import NUMBER, OTHER_NUMBER, Gateway, World, table
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +103,49 @@ async def test_a_code_goes_by_sms_then_whatsapp_and_its_use_is_told() -> None:
         assert (await one.check(started["id"], code))["valid"]
         await service.stop()
     assert vendors.asked[2:] == [("Feedback.json", {"Outcome": "confirmed"})]
+
+
+async def test_a_code_goes_to_telegram_and_at_once_elsewhere_for_who_is_not_there() -> None:
+    """The check decides: a second request with the code, or the next step of the cascade."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def vendors(request: httpx.Request) -> httpx.Response:
+        said = json.loads(request.content)
+        asked.append((request.url.path.rpartition("/")[2], said))
+        if request.url.host == "graph.facebook.com":
+            return httpx.Response(200, json={"messages": [{"id": "wamid.1"}]})
+        if said["phone_number"] == OTHER_NUMBER:
+            return httpx.Response(200, json={"ok": False, "error": "PHONE_NUMBER_NOT_FOUND"})
+        return httpx.Response(200, json={"ok": True, "result": {"request_id": "77"}})
+
+    telegram = {"kind": "telegram", "api_token": "a-token-of-telegram"}
+    cascade = [{"channel": "telegram", "providers": ["telegram"], "wait": "20s"}, CASCADE[1]]
+    settings = table(_top={"providers": {"telegram": telegram, "meta": META} | table()["providers"]}, cascade=cascade)
+    service = Service(config.check(settings, KINDS, {}), transport=httpx.MockTransport(vendors))
+    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
+        one = World(service, Gateway(), clock)
+        started = await one.create()
+        [_, (method, send)] = asked
+        assert (method, send["request_id"]) == ("sendVerificationMessage", "77")
+        report = {"request_id": "77", "payload": send["payload"], "delivery_status": {"status": "read"}}
+        body, time = json.dumps(report), str(int(datetime.now(UTC).timestamp()))
+        key = hashlib.sha256(telegram["api_token"].encode()).digest()
+        signature = hmac.new(key, f"{time}\n{body}".encode(), "sha256").hexdigest()
+        headers = {"x-request-timestamp": time, "x-request-signature": signature}
+        path = send["callback_url"].removeprefix("https://otp.example.com")
+        assert (await one.receipts.post(path, content=body)).status_code == 401
+        assert (await one.receipts.post(path, content=body, headers=headers)).status_code == 200
+        assert (await one.get(started["id"]))["deliveries"][0]["status"] == "read"
+        assert (await one.check(started["id"], send["code"]))["valid"]
+
+        elsewhere = await one.create(to=OTHER_NUMBER)
+        assert [method for method, _ in asked[2:]] == ["checkSendAbility", "messages"]
+        found = (await one.get(elsewhere["id"]))["deliveries"]
+        assert [(delivery["channel"], delivery["reason"]) for delivery in found] == [
+            ("telegram", "not_on_channel"),
+            ("whatsapp", None),
+        ]
+        await service.stop()
 
 
 async def test_a_batch_for_a_whole_account_may_be_large() -> None:
