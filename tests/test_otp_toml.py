@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
@@ -65,9 +65,11 @@ def _files(folder: Path) -> None:
     lasting = builder.not_valid_before(now).not_valid_after(now + timedelta(days=1))
     for place, content in {
         "etc/verifyd/sns.pem": lasting.sign(key, SHA256()).public_bytes(Encoding.PEM),
+        "etc/verifyd/prelude.pem": key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        "etc/verifyd/prelude-old.pem": key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         "run/secrets/vonage.pem": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     }.items():
-        (folder / place).parent.mkdir(parents=True)
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_bytes(content)
 
 

@@ -17,6 +17,7 @@ _CLASSES = {
     "meta": "Meta",
     "msg91": "Msg91",
     "plivo": "Plivo",
+    "prelude": "Prelude",
     "sinch": "Sinch",
     "sns": "Sns",
     "telegram": "Telegram",

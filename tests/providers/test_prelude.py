@@ -1,0 +1,297 @@
+"""Prelude: templates by Notify, calls by Verify, the answers, and signed events of both."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.errors import BadWebhook, Forged, Malformed
+from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.providers.prelude import Prelude
+
+DATA = Path(__file__).parent.parent / "data" / "prelude"
+EXAMPLE: dict[str, Any] = json.loads((DATA / "send-example.json").read_text())
+CASES: list[dict[str, Any]] = json.loads((DATA / "receipts.json").read_text())["cases"]
+CODES: dict[str, dict[str, Any]] = json.loads((DATA / "error-codes.json").read_text())["codes"]
+
+NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
+URL = "https://otp.example.com/v1/hooks/prelude"
+KEY, OLD_KEY = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+
+
+def public(key: rsa.RSAPrivateKey | Ed25519PrivateKey) -> str:
+    """A key's public half, as the dashboard shows it."""
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+SETTINGS: dict[str, Any] = {
+    "api_key": "sk_live_secret",
+    "public_key": public(KEY),
+    "sms_template": "template_sms",
+    "whatsapp_template": "template_01k",
+    "voice": True,
+}
+PRELUDE = Prelude.model_validate(SETTINGS)
+MESSAGE = Message(
+    delivery="att_7Q2f9cV1",
+    channel=Channel.WHATSAPP,
+    to="+14155550123",
+    text="482913 is your code",
+    code="482913",
+    locale="pt-BR",
+    application="shop",
+    brand="Shop",
+    purpose="login",
+    expires_at=NOW + timedelta(minutes=2),
+    receipt_url=URL,
+)
+REQUEST = Request("https://api.prelude.dev/v2/notify", {}, b"")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=9), inside, max_size=3),
+    max_leaves=8,
+)
+
+
+def signed(body: str, *, key: rsa.RSAPrivateKey = KEY, scheme: str = "rsassa-pss-sha256", pad: str = "") -> Webhook:
+    """A webhook that is rightly signed."""
+    pss = padding.PSS(mgf=padding.MGF1(SHA256()), salt_length=padding.PSS.DIGEST_LENGTH)
+    signature = base64.urlsafe_b64encode(key.sign(body.encode(), pss, SHA256())).decode().rstrip("=") + pad
+    return Webhook(URL, {"x-webhook-signature": f"{scheme}={signature}"}, body.encode())
+
+
+def answer(status: int, said: Any, headers: dict[str, str] | None = None) -> Response:
+    """An answer to a send."""
+    return Response(REQUEST, status, headers or {}, json.dumps(said).encode())
+
+
+def sent(prelude: Prelude, channel: Channel) -> dict[str, Any]:
+    """The body of a send."""
+    said = json.loads(prelude.request(replace(MESSAGE, channel=channel), NOW).body)
+    assert isinstance(said, dict)
+    return said
+
+
+def test_a_template_is_sent_as_in_the_example() -> None:
+    """On one channel, once, and in the person's language."""
+    request = PRELUDE.request(MESSAGE, NOW)
+    assert (request.method, request.url) == (EXAMPLE["request"]["method"], EXAMPLE["request"]["url"])
+    assert request.headers == {"content-type": "application/json", "authorization": "Bearer sk_live_secret"}
+    assert json.loads(request.body) == {**EXAMPLE["request"]["body"], "locale": "pt-BR", "max_auto_retries": 0}
+
+
+def test_each_channel_has_its_template_and_sms_its_sender() -> None:
+    """Who sends is named where it is configured."""
+    sms = sent(Prelude.model_validate({**SETTINGS, "sms_from": "Shop"}), Channel.SMS)
+    assert (sms["template_id"], sms["preferred_channel"], sms["from"]) == ("template_sms", "sms", "Shop")
+    assert "from" not in sent(PRELUDE, Channel.SMS)
+    assert "from" not in sent(Prelude.model_validate({**SETTINGS, "sms_from": "Shop"}), Channel.WHATSAPP)
+
+
+def test_a_message_expires_with_its_code_and_within_a_day() -> None:
+    """Prelude takes no time that is further off."""
+    late = replace(MESSAGE, expires_at=NOW + timedelta(days=1))
+    assert json.loads(PRELUDE.request(late, NOW).body)["expires_at"] == "2026-10-07T09:00:00Z"
+
+
+def test_a_call_is_a_verification_with_our_code() -> None:
+    """And names its delivery."""
+    request = PRELUDE.request(replace(MESSAGE, channel=Channel.VOICE), NOW)
+    assert request.url == "https://api.prelude.dev/v2/verification"
+    assert json.loads(request.body) == {
+        "target": {"type": "phone_number", "value": "+14155550123"},
+        "options": {"method": "voice", "custom_code": "482913", "locale": "pt-BR", "callback_url": URL},
+        "metadata": {"correlation_id": "att_7Q2f9cV1"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("carried", "channels"),
+    [
+        ({"sms_template": "template_1"}, {Channel.SMS}),
+        ({"whatsapp_template": "template_1"}, {Channel.WHATSAPP}),
+        ({"voice": True}, {Channel.VOICE}),
+    ],
+)
+def test_it_carries_what_it_has_a_template_for(carried: dict[str, Any], channels: set[Channel]) -> None:
+    """And calls where it may."""
+    assert Prelude.model_validate({"api_key": "sk", **carried}).channels == channels
+    assert PRELUDE.channels == {Channel.SMS, Channel.WHATSAPP, Channel.VOICE}
+
+
+def test_number_code_and_key_are_in_no_repr_and_no_address() -> None:
+    """Of neither API."""
+    for channel in PRELUDE.channels:
+        request = PRELUDE.request(replace(MESSAGE, channel=channel), NOW)
+        shown = f"{request.url} {sorted(request.headers)} {request!r} {PRELUDE!r} {signed(CASES[0]['body'])!r}"
+        assert not any(secret in shown for secret in ("482913", "4155550123", "sk_live"))
+
+
+def test_an_accepted_message_has_its_id() -> None:
+    """From the example; of a call, which may be a retry or go another way; and where there is none."""
+    assert PRELUDE.read(answer(200, EXAMPLE["success"]["body"])) == Accepted("tx_01k")
+    for status in ("success", "retry", "challenged", "shadow_blocked"):
+        assert PRELUDE.read(answer(200, {"id": "vrf_1", "status": status})) == Accepted("vrf_1")
+    without: list[Any] = [{}, {"id": 7}, [], None]
+    assert [PRELUDE.read(answer(200, said)) for said in without] == [Accepted("")] * 4
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_error_has_its_reason(code: str) -> None:
+    """One of ours."""
+    assert CODES[code]["class"] in REASONS
+    said = {"code": code, "message": "see table", "type": "bad_request", "request_id": "1"}
+    assert PRELUDE.read(answer(400, said, {"retry-after": "3"})) == Rejected(CODES[code]["class"], 3.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "reason"),
+    [
+        (400, {"code": "something_new"}, "request"),
+        (401, {"code": ["invalid_api_key"]}, "auth"),
+        (429, {}, "rate_limited"),
+        (503, None, "provider_error"),
+        (200, {"id": "vrf_1", "status": "blocked", "reason": "suspicious"}, "fraud_blocked"),
+        (200, {"id": "vrf_1", "status": "blocked", "reason": "in_block_list"}, "fraud_blocked"),
+        (200, {"id": "vrf_1", "status": "blocked", "reason": "invalid_phone_line"}, "landline"),
+        (200, {"id": "vrf_1", "status": "blocked", "reason": "invalid_phone_number"}, "invalid_number"),
+        (200, {"id": "vrf_1", "status": "blocked", "reason": "repeated_attempts"}, "rate_limited"),
+        (200, {"id": "vrf_1", "status": "blocked", "reason": "invalid_signature"}, "request"),
+        (200, {"id": "vrf_1", "status": "blocked", "reason": "expired_signature"}, "request"),
+        (200, {"id": "vrf_1", "status": "blocked"}, "fraud_blocked"),
+    ],
+)
+def test_other_refusals_have_their_reason_too(status: int, said: Any, reason: str) -> None:
+    """By the HTTP status where the code is not known, and by the block that hides in a 200."""
+    assert PRELUDE.read(answer(status, said)) == Rejected(reason)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_events_are_read_as_documented(case: dict[str, Any]) -> None:
+    """Each names its delivery, so that none can be sent again to the address of another."""
+    receipts = [
+        Receipt(Status(expected["state"]), expected.get("error_class"), expected["message_id"], expected["reference"])
+        for expected in case["expect"]
+    ]
+    assert PRELUDE.receipts(signed(case["body"]), NOW) == receipts
+    assert all(receipt.reason is None or receipt.reason in REASONS for receipt in receipts)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"type": "verify.delivery_status", "payload": {"status": "teleported"}},
+        {"type": "verify.delivery_status", "payload": {"status": ["delivered"]}},
+        {"type": ["verify.attempt"], "payload": {}},
+        {"payload": {"status": "delivered"}},
+    ],
+)
+def test_words_that_are_not_known_are_passed_over(said: Any) -> None:
+    """As is an event without a type."""
+    assert PRELUDE.receipts(signed(json.dumps(said)), NOW) == []
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"type": "verify.attempt", "payload": []}'])
+def test_what_is_no_event_is_malformed(body: str) -> None:
+    """Though it is rightly signed."""
+    with pytest.raises(Malformed):
+        PRELUDE.receipts(signed(body), NOW)
+
+
+@pytest.mark.parametrize("pad", ["", "=="])
+def test_a_signature_may_be_padded_or_not(pad: str) -> None:
+    """256 bytes leave room for two signs of padding."""
+    assert len(PRELUDE.receipts(signed(CASES[0]["body"], pad=pad), NOW)) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"x-webhook-signature": ""}, {"x-webhook-signature": "rsassa-pss-sha256="}, {"x-webhook-signature": "x=a"}],
+)
+def test_what_is_not_signed_is_forged(headers: dict[str, str]) -> None:
+    """Unless there is no key to check it by: then the token in the address is all there is."""
+    webhook = replace(signed(CASES[0]["body"]), headers=headers)
+    with pytest.raises(Forged):
+        PRELUDE.receipts(webhook, NOW)
+    assert len(Prelude.model_validate({**SETTINGS, "public_key": None}).receipts(webhook, NOW)) == 1
+
+
+def test_another_scheme_is_forged() -> None:
+    """Whatever its signature says."""
+    with pytest.raises(Forged):
+        PRELUDE.receipts(signed(CASES[0]["body"], scheme="sha256"), NOW)
+
+
+def test_one_changed_byte_is_refused() -> None:
+    """Anywhere in the body or in the header."""
+    right = signed(CASES[1]["body"])
+    for place in range(len(right.body)):
+        changed = right.body[:place] + bytes([right.body[place] ^ 1]) + right.body[place + 1 :]
+        with pytest.raises(Forged):
+            PRELUDE.receipts(replace(right, body=changed), NOW)
+    value = right.headers["x-webhook-signature"]
+    for place in range(len(value)):
+        header = value[:place] + chr(ord(value[place]) ^ 1) + value[place + 1 :]
+        with pytest.raises(Forged):
+            PRELUDE.receipts(replace(right, headers={"x-webhook-signature": header}), NOW)
+
+
+def test_both_keys_are_taken_while_one_is_changed() -> None:
+    """And the old one no longer than it is configured."""
+    by_old = signed(CASES[1]["body"], key=OLD_KEY)
+    changing = Prelude.model_validate({**SETTINGS, "old_public_key": public(OLD_KEY)})
+    assert changing.receipts(by_old, NOW) == [Receipt(Status.SENT, None, "tx_01k", "att_7Q2f9cV1")]
+    with pytest.raises(Forged):
+        PRELUDE.receipts(by_old, NOW)
+
+
+@settings(max_examples=50, deadline=None)
+@given(body=st.text(max_size=60), header=st.text(max_size=70), said=JSON)
+def test_rubbish_never_raises_anything_but_the_documented_errors(body: str, header: str, said: Any) -> None:
+    """Neither unsigned, nor rightly signed, wherever it stands; nor as an answer."""
+    with pytest.raises(BadWebhook):
+        PRELUDE.receipts(Webhook(URL, {"x-webhook-signature": header}, body.encode()), NOW)
+    failed = {"type": "transactional.message.failed", "payload": {"status": said, "reason": said, "id": said}}
+    called = {"type": "verify.attempt", "payload": {"delivery_status": "delivered", "metadata": said}}
+    for shape in (said, {"type": "verify.attempt", "payload": said}, failed, called):
+        try:
+            assert len(PRELUDE.receipts(signed(json.dumps(shape)), NOW)) <= 1
+        except BadWebhook:
+            continue
+    for one in (said, {"code": said}, {"id": said}, {"status": "blocked", "reason": said}):
+        for status in (200, 400, 500):
+            assert isinstance(PRELUDE.read(answer(status, one)), (Accepted, Rejected))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"api_url": "api.prelude.dev"},
+        {"api_key": ""},
+        {"public_key": "-----BEGIN PUBLIC KEY-----"},
+        {"public_key": public(Ed25519PrivateKey.generate())},
+        {"public_key": None, "old_public_key": public(OLD_KEY)},
+        {"sms_template": None, "whatsapp_template": None, "voice": False},
+        {"sms_template": None, "sms_from": "Shop"},
+        {"whatsapp_template": ""},
+        {"whatsapp_from": "+15005550006"},
+    ],
+    ids=lambda wrong: ",".join(wrong),
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
+    """At the start, not at the first message."""
+    with pytest.raises(ValidationError):
+        Prelude.model_validate({**SETTINGS, **wrong})
