@@ -12,6 +12,7 @@ _CLASSES = {
     "aws": "Aws",
     "azure": "Azure",
     "console": "Console",
+    "dexatel": "Dexatel",
     "infobip": "Infobip",
     "messagebird": "MessageBird",
     "meta": "Meta",
