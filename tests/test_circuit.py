@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import fakeredis
 import httpx
 import pytest
 
@@ -168,3 +169,21 @@ async def test_a_probe_whose_process_died_is_not_the_last() -> None:
         one.gateway.answer = failing()
         await one.create(number(9))
         assert [sent.host for sent in one.gateway.sent] == ["gw.example"]
+
+
+async def test_all_replicas_know_of_an_open_circuit() -> None:
+    """One that was idle tries once at most; one that is asked for its readiness knows at once."""
+    server = fakeredis.FakeServer()
+    async with (
+        world(client=fakeredis.FakeAsyncRedis(server=server), cascade=STEPS) as one,
+        world(client=fakeredis.FakeAsyncRedis(server=server), cascade=STEPS) as other,
+    ):
+        await opened(one)
+        assert await degraded(other) == [("gw", "sms")]
+        await other.create()
+        assert [sent.host for sent in other.gateway.sent] == ["voice.example"]
+        one.gateway.answer = failing()
+        await other.travel(PAUSE + 0.1)
+        await one.work()
+        await one.create(number(8))
+        assert await degraded(other) == []
