@@ -124,10 +124,11 @@ class Service:
     async def start(self) -> None:
         """Begin to work: claim jobs, say what stands in the way of durability."""
         self.schedule.start()
-        if self.config.settings.embedded:
-            return  # `worries` tells what there is to tell
         try:
-            for worry in await self.store.durability():
+            worries = await self.store.durability()
+            self.metrics.redis_durable.set(not worries)
+            # Of the embedded store the configuration's own warnings tell.
+            for worry in () if self.config.settings.embedded else worries:
                 logger.warning(worry)
         except Unavailable:
             logger.warning("Redis is away: starting without it, ready when it is back")

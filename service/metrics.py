@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -53,6 +54,10 @@ class Metrics:
         self.receipt_refused = cache(forged.labels)
         self.provider_up = cache(up.labels)
         self.due_jobs = Gauge("otp_due_jobs", "Jobs whose time has come", registry=self.registry)
+        self.redis_durable = Gauge(
+            "otp_redis_durable", "Whether Redis keeps what is pending through a restart", registry=self.registry
+        )
+        self.redis_durable.set(math.nan)  # until Redis was asked: to say 0 would be a false alarm
         self.job_lag = Histogram(
             "otp_job_lag_seconds", "By how much a claimed job was late", buckets=_LAG, registry=self.registry
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import httpx
@@ -9,6 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.metrics import CONTENT_TYPE
+from service.store import connect
+from tests.redis_server import RedisServer
 from tests.world import KEY, NUMBER, OTHER_NUMBER, READ_KEY, SECRET_KEY, WEBHOOK_SECRET, World, signed, world, wrong
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +26,7 @@ NAMES = {
     "otp_provider_up": ("gauge", {"provider"}),
     "otp_due_jobs": ("gauge", set[str]()),
     "otp_job_lag_seconds": ("histogram", set[str]()),
+    "otp_redis_durable": ("gauge", set[str]()),
     "otp_http_seconds": ("histogram", {"route", "status"}),
     "otp_redis_seconds": ("histogram", {"script"}),
     "otp_receipts_refused_total": ("counter", {"provider", "cause"}),
@@ -249,3 +253,16 @@ async def test_jobs_are_measured_by_how_late_they_are() -> None:
         before = one.metric("otp_job_lag_seconds_sum")
         await one.travel(25)
         assert one.metric("otp_job_lag_seconds_sum") - before == pytest.approx(5, abs=0.5)
+
+
+@pytest.mark.redis
+async def test_that_redis_keeps_its_data_is_known_once_it_was_asked() -> None:
+    """And followed: a Redis that came back with another configuration is told from the one before."""
+    with RedisServer() as server:
+        async with world(client=connect(server.url), _top={"redis": server.url}) as one:
+            assert math.isnan(one.metric("otp_redis_durable"))
+            await one.ops.get("/readyz")
+            assert one.metric("otp_redis_durable") == 1
+            server.command("CONFIG", "SET", "appendonly", "no")
+            await one.ops.get("/readyz")
+            assert one.metric("otp_redis_durable") == 0

@@ -50,6 +50,7 @@ class OpsApi:
         try:
             await self._store.probe()
             worries = await self._store.durability()
+            self._metrics.redis_durable.set(not worries)
             degraded = await self._circuits.degraded()
             reachable = True
         except Unavailable:
