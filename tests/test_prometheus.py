@@ -33,6 +33,9 @@ DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((GRAFAN
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 
+[ADAPTER] = yaml.safe_load((KUBERNETES / "deployment/prometheus-adapter.yaml").read_text())["rules"]["custom"]
+"""What the autoscaler's metric is made by."""
+
 FILLED_IN = {"$__rate_interval": "1m", "$__range": "1h", "$application": "shop", "$country": "GB"}
 FILLED_IN |= {"$provider": "console", "$channel": ".*"}
 """What Grafana puts into queries, and what a reader may choose."""
@@ -77,7 +80,18 @@ def shown(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{dashboard['title']}: {panel['title']}", query
 
 
+def adapted() -> str:
+    """The query that the adapter makes of its template, for a pod by its address."""
+    parts = {
+        "Series": ADAPTER["seriesQuery"].partition("{")[0],
+        "LabelMatchers": 'job="verifyd"',
+        "GroupBy": "instance",
+    }
+    return re.sub("<<[.]([A-Za-z]+)>>", lambda part: parts[part[1]], ADAPTER["metricsQuery"])
+
+
 QUERIES = [
+    ("prometheus-adapter", adapted()),
     *((rule.get("alert") or rule["record"], rule["expr"]) for rule in RULES),
     *(query for dashboard in DASHBOARDS.values() for query in shown(dashboard)),
 ]
