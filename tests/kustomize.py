@@ -20,7 +20,7 @@ import yaml
 Resource = dict[str, Any]
 Build = Callable[[Path], list[Resource]]
 
-_KNOWN = {"apiVersion", "kind", "resources", "components", "configMapGenerator", "patches"}
+_KNOWN = {"apiVersion", "kind", "resources", "components", "configMapGenerator", "images", "patches"}
 
 
 def build(folder: Path) -> list[Resource]:
@@ -49,11 +49,19 @@ def _accumulate(folder: Path, resources: list[Resource], generated: dict[str, st
         suffix = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:10]
         generated[given["name"]] = f"{given['name']}-{suffix}"
         resources.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": given["name"]}, "data": data})
+    for image in kustomization.get("images", ()):
+        for container in (one for resource in resources for one in _containers(resource)):
+            if container["image"] == image["name"]:
+                container["image"] = f"{image['newName']}:{image['newTag']}"
     for patch in kustomization.get("patches", ()):
         text = patch["patch"] if "patch" in patch else (folder / patch["path"]).read_text()
         wanted = (patch["target"]["kind"], patch["target"]["name"])
         [place] = [i for i, one in enumerate(resources) if (one["kind"], one["metadata"]["name"]) == wanted]
         resources[place] = jsonpatch.apply_patch(resources[place], yaml.safe_load(text))
+
+
+def _containers(resource: Resource) -> list[dict[str, Any]]:
+    return resource["spec"]["template"]["spec"]["containers"] if resource["kind"] == "Deployment" else []
 
 
 def _rename_maps(one: Resource, generated: dict[str, str]) -> None:

@@ -202,3 +202,19 @@ def test_the_autoscaler_asks_for_what_the_adapter_makes_of_a_real_metric(overlay
     [metric] = found(overlay, "HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metric["pods"]["metric"]["name"] == ADAPTER["name"]["as"]
     assert ADAPTER["resources"]["overrides"] == {name: {"resource": name} for name in ("namespace", "pod")}
+
+
+@overlays
+def test_the_image_is_what_the_manifests_take_it_for(overlay: str) -> None:
+    """Its version, its user, its ports, and where it looks for its configuration."""
+    project = tomllib.loads((KUBERNETES.parent.parent / "pyproject.toml").read_text())["project"]
+    dockerfile = (KUBERNETES.parent / "Dockerfile").read_text()
+    one = containers(overlay)["verifyd"]
+    assert one["image"].rpartition(":")[2] == project["version"]
+    context = one["securityContext"]
+    assert f"\nUSER {context['runAsUser']}:{context['runAsGroup']}\n" in dockerfile
+    [exposed] = re.findall(r"^EXPOSE (.+)$", dockerfile, re.MULTILINE)
+    assert {str(port) for port in ports(overlay).values()} <= set(exposed.split())
+    [config] = [mount["mountPath"] for mount in one["volumeMounts"] if mount["name"] == "config"]
+    assert f'\nCMD ["serve", "{config}/otp.toml"]\n' in dockerfile
+    assert found(overlay, "ConfigMap")["data"].keys() == {"otp.toml"}
