@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.prometheus_server import promtool, scraping
+from tests.prometheus_server import find_server, promtool, scraping
 from tests.queries import Vocabulary
 from tests.redis_server import wait_until
 from tests.test_cli import Process, client, free
@@ -104,8 +104,15 @@ def test_the_rules_pass_their_unit_tests() -> None:
     promtool("check", "config", PROMETHEUS / "prometheus.yml")
 
 
-def test_each_alert_is_tested_for_both() -> None:
-    """That it fires, on which the others of its name must not be due; each with what it says."""
+def test_a_missing_prometheus_is_an_error_that_tells_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never a skip: tests that did not run would look like tests that passed."""
+    monkeypatch.setenv("VERIFYD_TEST_PROMETHEUS", "/nowhere/prometheus")
+    with pytest.raises(RuntimeError, match="make test"):
+        find_server()
+
+
+def test_each_alert_is_seen_to_fire() -> None:
+    """With what it says; that whatever looks alike is silent is in the same tests."""
     fired = {one["alertname"] for test in UNIT_TESTS for one in test["alert_rule_test"] if one.get("exp_alerts")}
     assert fired == set(ALERTS)
 
