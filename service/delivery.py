@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from service import ids
+from service import ids, tally
 from service.answer import Answer, Fields
 from service.application import Application
 from service.cascade import NOBODY, Move, Next, after_rejection, pointless, provider_for
@@ -100,11 +100,11 @@ class Deliveries:
         keys = [tag + verification, f"{tag}due"]
         while True:
             begun = await self._store.run("delivery_begin", keys, [LEASE_MS, verification])
-            self._count(begun)
+            tally.count(self._metrics, begun.fields)
             if begun.outcome != "deliver":
                 return begun.number / 1000 if begun.outcome == "idle" else None
             recorded = await self._deliver(keys, verification, begun.number, begun.fields)
-            self._count(recorded)
+            tally.count(self._metrics, recorded.fields)
             if recorded.outcome != "next":
                 return recorded.number / 1000 if recorded.outcome == "idle" else None
 
@@ -344,7 +344,7 @@ class Deliveries:
             [tag + verification, f"{tag}due"],
             [n, provider, receipt.status, reason, " ".join(sorted(useless)), LEASE_MS, self._marks(receipt.message_id)],
         )
-        self._count(answer)
+        tally.count(self._metrics, answer.fields)
         if answer.outcome in {"moved", "next"}:
             channel, country = answer.fields.channel(n), answer.fields.text("country")
             self._tell("receipt", verification, n, channel, provider, country, receipt.status, reason)
@@ -365,18 +365,6 @@ class Deliveries:
         self._metrics.delivery(provider, channel, country, status, reason).inc()
         fields = {"verification": verification, "n": n, "channel": channel, "provider": provider}
         logger.info(what, extra={"fields": fields | {"status": status, "reason": reason or None}})
-
-    def _count(self, answer: Answer) -> None:
-        """Count what an act brought about: an end, an advance, a silence."""
-        fields = answer.fields
-        if advanced := fields.text("advanced"):
-            self._metrics.advance(*advanced.split(" ")).inc()
-        if silent := fields.text("silent"):
-            provider, channel = silent.split(" ")
-            self._metrics.delivery(provider, channel, fields.text("country"), Status.UNKNOWN, "silence").inc()
-        if noticed := fields.text("noticed"):
-            word = f"test_{noticed}" if fields.text("test") else noticed
-            self._metrics.verification(fields.text("app"), fields.text("country"), word).inc()
 
 
 async def _nothing() -> None:

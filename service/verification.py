@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 import orjson
 
 from service import code as codes
-from service import idempotency, ids
+from service import idempotency, ids, tally
 from service.answer import Answer, Fields
 from service.application import Application
 from service.cascade import Step, written
@@ -319,11 +319,10 @@ class Verifications:
         return Checked(found, valid=answer.outcome == "right")
 
     def _noticed(self, answer: Answer) -> Verification:
-        """The verification in an answer, counting the end that this act brought about."""
-        found = read(answer.fields, self._ring)
-        if (end := answer.fields.text("noticed")) and not answer.replayed:
-            self._count(found, end)
-        return found
+        """The verification in an answer, counting what this act brought about."""
+        if not answer.replayed:
+            tally.count(self._metrics, answer.fields)
+        return read(answer.fields, self._ring)
 
     def _count(self, found: Verification, result: str) -> None:
         name = f"test_{result}" if found.test else result

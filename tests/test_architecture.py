@@ -21,7 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"api", "config"}),
     frozenset({"delivery", "providers", "verification"}),
     frozenset({"requests"}),
-    frozenset({"application", "circuit", "code", "idempotency", "record", "schedule", "waits"}),
+    frozenset({"application", "circuit", "code", "idempotency", "record", "schedule", "tally", "waits"}),
     frozenset({"cascade", "door", "phone", "sealing", "store"}),
     frozenset({"provider", "texts"}),
     frozenset({"answer", "errors", "guard", "ids", "log", "metrics", "segments"}),

@@ -35,6 +35,8 @@ RANK = {
 }
 LIVE = {"pending", "undeliverable"}
 POINTLESS = {"landline": {"sms", "whatsapp"}, "invalid_number": {"sms", "whatsapp", "voice"}}
+REMEMBERED = {"landline", "not_on_channel"}
+"""Reasons that shut their channels for the number; a whole run takes less than the day for which they do."""
 
 
 @dataclass
@@ -45,6 +47,8 @@ class Model:
     code: str
     now: float
     refusing: str | None
+    shut: set[str]
+    """The channels on which the number is known not to be reached, by all its verifications."""
     status: str = "pending"
     wrong: int = 0
     sends: int = 1
@@ -52,34 +56,57 @@ class Model:
     until: float = 0
     deliveries: list[list[str]] = field(default_factory=list)
     """Channel and status of each."""
+    skipped: set[int] = field(default_factory=set)
+    """Those that were never sent, since their channel was shut."""
 
     def __post_init__(self) -> None:
         self.expires = self.now + TTL
         self.resend = self.now + PAUSES[0]
-        self.deliver(0)
+        if not self.deliver(0):
+            self.advance("shut")
 
     @property
     def live(self) -> bool:
         """Whether guesses and sends are taken."""
         return self.status in LIVE
 
-    def deliver(self, step: int) -> None:
-        """Open a delivery on a step; the gateway takes it or refuses it at once."""
+    @property
+    def sent(self) -> list[int]:
+        """The deliveries that went to the gateway."""
+        return [n for n in range(len(self.deliveries)) if n not in self.skipped]
+
+    def deliver(self, step: int) -> bool:
+        """Open a delivery on a step; the gateway takes it or refuses it at once. False where its channel is shut."""
         self.step, self.status = step, "pending"
         channel, wait = STEPS[step]
         self.deliveries.append([channel, "accepted"])
         self.until = self.now + wait
+        if channel in self.shut:
+            self.deliveries[-1][1] = "rejected"
+            self.skipped.add(len(self.deliveries) - 1)
+            return False
         if self.refusing is not None:
             self.deliveries[-1][1] = "rejected"
+            self.learn(channel, self.refusing)
             self.advance(self.refusing)
+        return True
+
+    def send_again(self) -> None:
+        """Open the next step whose channel is not shut, and around again."""
+        following = [(self.step + 1 + i) % len(STEPS) for i in range(len(STEPS))]
+        if not any(self.deliver(step) for step in following):
+            self.rest()
+
+    def learn(self, channel: str, reason: str) -> None:
+        """Remember a failure that the recipient causes."""
+        if reason in REMEMBERED:
+            self.shut |= {channel} | POINTLESS.get(reason, set())
 
     def advance(self, reason: str) -> None:
         """Leave the step for the next that is not pointless."""
         left = range(self.step + 1, len(STEPS))
         following = [step for step in left if STEPS[step][0] not in POINTLESS.get(reason, set())]
-        if following:
-            self.deliver(following[0])
-        else:
+        if not any(self.deliver(step) for step in following):
             self.rest()
 
     def rest(self) -> None:
@@ -102,6 +129,8 @@ class Model:
         if RANK[status] <= RANK[delivery[1]]:
             return
         delivery[1] = status
+        if status == "failed":
+            self.learn(delivery[0], reason)
         if not self.live:
             return
         current = n == len(self.deliveries) - 1
@@ -131,6 +160,7 @@ class Lives(RuleBasedStateMachine):
         self.past: list[Model] = []
         self.model: Model | None = None
         self.wrong_today = 0
+        self.shut: set[str] = set()
 
     def teardown(self) -> None:
         """Every verification has an end."""
@@ -156,7 +186,7 @@ class Lives(RuleBasedStateMachine):
             self.model.refusing = self.refusing
             self.model.wake(self.now)
 
-    @rule(reason=st.sampled_from([None, None, "carrier_blocked", "landline", "invalid_number"]))
+    @rule(reason=st.sampled_from([None, None, "carrier_blocked", "landline", "not_on_channel", "invalid_number"]))
     def gateway_changes_its_mind(self, reason: str | None) -> None:
         """From now on the gateway refuses, or takes everything again."""
         self.refusing = reason
@@ -174,7 +204,8 @@ class Lives(RuleBasedStateMachine):
             assert answer.status_code == 201
             if model is not None:
                 self.past.append(model)
-            self.model = Model(answer.json()["id"], self.one.gateway.last.code, self.now, self.refusing)
+            code = self.one.gateway.last.code if self.one.gateway.sent else ""
+            self.model = Model(answer.json()["id"], code, self.now, self.refusing, self.shut)
         elif self.now < model.resend or model.sends >= SENDS:
             assert (answer.status_code, answer.json()["id"]) == (429, model.id)
             assert answer.json()["limit"] == ("resend" if self.now < model.resend else "sends")
@@ -182,9 +213,9 @@ class Lives(RuleBasedStateMachine):
             assert (answer.status_code, answer.json()["id"]) == (200, model.id)
             model.sends += 1
             model.resend = self.now + PAUSES[min(model.sends, len(PAUSES)) - 1]
-            model.deliver((model.step + 1) % len(STEPS))
+            model.send_again()
 
-    @precondition(lambda self: self.model is not None)
+    @precondition(lambda self: self.model is not None and self.model.sent)
     @rule(right=st.booleans())
     def check(self, right: bool) -> None:
         """A guess at the current code."""
@@ -221,17 +252,17 @@ class Lives(RuleBasedStateMachine):
         if model.live:
             model.status = "canceled"
 
-    @precondition(lambda self: self.model is not None)
+    @precondition(lambda self: self.model is not None and self.model.sent)
     @rule(
         n=st.integers(0, 9),
         status=st.sampled_from(["sent", "delivered", "read", "failed"]),
-        reason=st.sampled_from(["unreachable", "landline", "invalid_number"]),
+        reason=st.sampled_from(["unreachable", "landline", "not_on_channel", "invalid_number"]),
     )
     def receipt(self, n: int, status: str, reason: str) -> None:
         """Any receipt for any delivery, in any order, as often as it likes."""
         model = self.model
         assert model is not None
-        n %= len(model.deliveries)
+        n = model.sent[n % len(model.sent)]
         sent = next(sent for sent in self.one.gateway.sent if sent.data["delivery"] == f"{model.id}.{n}")
         assert self._run(self.one.report(sent, status, reason)).status_code == 200
         model.receive(n, status, reason)
@@ -261,7 +292,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def one_verification_has_one_code_and_each_delivery_one_message(self) -> None:
         """Nothing is sent twice, nothing that the model does not know of, and never another code."""
-        known = {f"{model.id}.{n}" for model in self._all() for n in range(len(model.deliveries))}
+        known = {f"{model.id}.{n}" for model in self._all() for n in model.sent}
         sent = [message.data["delivery"] for message in self.one.gateway.sent]
         assert sorted(sent) == sorted(known)
         codes = {model.id: model.code for model in self._all()}

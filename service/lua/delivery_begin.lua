@@ -1,6 +1,7 @@
 -- Runs a verification's job: expires it, sends what is queued, or moves on from a step that stayed silent.
--- NEEDS clock verification life cascade
+-- NEEDS clock verification life shut cascade
 -- KEYS 1 the verification  2 due
+-- ALSO the number's shut channels
 -- ARGV 1 lease ms  2 the verification's id
 -- Answers: deliver (what the message needs; the number is the delivery), idle (the number is the ms until it is
 -- due next), gone.

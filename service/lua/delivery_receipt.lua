@@ -1,6 +1,7 @@
 -- Takes a provider's receipt for a delivery: forward only, and one advance whatever comes how often.
--- NEEDS clock verification life cascade
+-- NEEDS clock verification life shut cascade
 -- KEYS 1 the verification  2 due
+-- ALSO the number's shut channels
 -- ARGV 1 delivery number  2 provider  3 status  4 reason ('' for none)  5 pointless channels  6 lease ms
 --      7 fingerprints of the message id ('' for none)
 -- Answers: moved, next (moved, and another delivery is to be sent now), old (nothing new), foreign (another provider's
@@ -15,6 +16,7 @@ if ARGV[7] ~= '' and message and not string.find(ARGV[7], message, 1, true) then
 d.provider = ARGV[2]
 local since = now - num(v, 'created') - (tonumber(d.sent) or tonumber(d.queued))
 if not progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil) then return {'old', since} end
+if ARGV[3] == 'failed' then learn(v, now, ARGV[4], d.channel .. ' ' .. ARGV[5]) end
 local queued = false
 if alive(v) and not lapse(v, now) then
   if RANK[ARGV[3]] >= RANK.delivered then

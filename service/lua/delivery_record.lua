@@ -1,6 +1,7 @@
 -- Records what a provider answered to a send, and what follows.
--- NEEDS clock verification life cascade
+-- NEEDS clock verification life shut cascade
 -- KEYS 1 the verification  2 due
+-- ALSO the number's shut channels
 -- ARGV 1 delivery number  2 provider  3 accepted | rejected  4 reason ('' for none)  5 fingerprint of the message id ('' for none)
 --      6 the message id itself, where its provider wants to hear of approvals ('' for none)
 --      7 what follows: wait (accepted) | retry | switch | advance | leave (advance, or retry on the last step)  8 its delay ms  9 pointless channels  10 lease ms
@@ -15,6 +16,7 @@ if ARGV[5] ~= '' then put(v, 'm' .. n, ARGV[5]) end
 if ARGV[6] ~= '' then put(v, 'f' .. n, ARGV[6]) end
 keep(v, n, d)
 local moved = progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil)
+if moved then learn(v, now, ARGV[4], d.channel .. ' ' .. ARGV[9]) end
 local next_at = math.min(num(v, 'until'), num(v, 'expires'))
 if alive(v) and v.f.n == n and not moved and RANK[d.status] <= RANK.unknown then
   -- its receipt was faster than its answer
@@ -29,7 +31,8 @@ end
 local queued = false
 if ARGV[3] == 'accepted' then
   wake(v, next_at)
-elseif follow == 'advance' or at >= num(v, 'until') or (follow == 'leave' and following(v, ARGV[9])) then
+elseif follow == 'advance' or at >= num(v, 'until') or closed(v, now, d.channel)
+  or (follow == 'leave' and following(v, ARGV[9], now)) then
   queued = advance(v, now, ARGV[4], ARGV[9], tonumber(ARGV[10]))
   next_at = num(v, 'expires')
 else

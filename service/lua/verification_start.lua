@@ -1,7 +1,7 @@
 -- Starts a verification, or joins the one that is still alive for this number and application (a resend).
--- NEEDS clock verification life cascade rates idempotency again
+-- NEEDS clock verification life shut cascade rates idempotency again
 -- KEYS 1 the new verification  2 the number's pointer  3 the number's rates  4 due  5... idempotency records
--- ALSO the verification that the pointer names
+-- ALSO the verification that the pointer names, the number's shut channels
 -- ARGV 1 application  2 lease ms  3 resend pauses ms  4 rates  5 TTL ms  6 plan for a join ('' to keep it)
 --      7 fingerprints, one for each record  8 idempotency TTL ms  9 not after (Redis ms, 0 for never)
 --      10 binding: own code and transaction, '' for neither  11... the new verification's fields and values
@@ -34,7 +34,7 @@ put(v, 'expires', now + ARGV[5])
 put(v, 'resend', now + string.match(ARGV[3], '%d+'))
 put(v, 'n', -1)
 note(v, now, 'verification.created')
-queue(v, now, 0, 'start', lease)
+if queue(v, now, 0, 'start', lease) then advance(v, now, delivery(v, 0).reason, '', lease) end
 if v.f.test then
   local d = delivery(v, 0)
   d.provider = 'test'

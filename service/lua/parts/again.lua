@@ -1,5 +1,5 @@
 -- Sends again on request. `plan` ('' for none) replaces what is left of the cascade; else `channel` ('' for none) is a step
--- of it; else it is the next step, and around again.
+-- of it; else it is the next step, and around again: past steps whose channel is shut.
 local function again(v, now, channel, plan, waits, rates, lease)
   local test = v.f.test
   if not test and now < num(v, 'resend') then return reply('wait', num(v, 'resend') - now, v) end
@@ -21,9 +21,16 @@ local function again(v, now, channel, plan, waits, rates, lease)
   put(v, 'resend', now + pauses[math.min(num(v, 'sent'), #pauses)])
   if plan ~= '' then
     put(v, 'plan', plan)
+    steps = select(2, string.gsub(plan, '%S+', ''))
     at = 0
   end
-  queue(v, now, at or (num(v, 'step') + 1) % steps, 'resend', lease)
+  at = at or num(v, 'step') + 1
+  local cause, last = 'resend', at + steps
+  repeat
+    cause = queue(v, now, at % steps, cause, lease)
+    at = at + 1
+  until not cause or at == last
+  if cause then rest(v, now) end
   save(v)
   return reply('joined', 0, v)
 end

@@ -27,7 +27,11 @@ local function progress(v, now, n, d, status, reason)
   return true
 end
 
--- Opens the next delivery, on step `step` (from 0). The caller holds the lease on its job.
+-- Keeps what an act brought about, for its caller to count.
+local function tell(v, field, words) v.f[field] = v.f[field] and v.f[field] .. ',' .. words or words end
+
+-- Opens the next delivery, on step `step` (from 0). The caller holds the lease on its job. Where the channel is shut for
+-- the number, the delivery is rejected at once: then there is nothing to send, and the reason is returned.
 local function queue(v, now, step, cause, lease)
   local n, at, channel, wait = num(v, 'n') + 1, 0, nil, nil
   for c, w in string.gmatch(v.f.plan, '(%S+):(%d+)') do
@@ -46,6 +50,11 @@ local function queue(v, now, step, cause, lease)
     queued = int(now - num(v, 'created')), sent = '-', delivered = '-'})
   note(v, now, 'delivery.queued', n, cause)
   wake(v, now + lease)
+  local reason = closed(v, now, channel)
+  if not reason then return nil end
+  progress(v, now, n, delivery(v, n), 'rejected', reason)
+  tell(v, 'skipped', channel .. ' ' .. reason)
+  return reason
 end
 
 -- Nothing more is to be done before the verification ends; the sealed code stays only while a resend could need it.
@@ -64,24 +73,26 @@ local function rest(v, now)
   wake(v, num(v, 'expires'))
 end
 
--- The next step whose channel is not pointless, and its channel; nil when there is none.
-local function following(v, pointless)
+-- The next step whose channel is not pointless, and its channel; nil when there is none. With `now` it is not shut either.
+local function following(v, pointless, now)
   local at = 0
   for channel in string.gmatch(v.f.plan, '(%S+):%d+') do
-    if at > num(v, 'step') and not string.find(pointless, channel, 1, true) then return at, channel end
+    local useless = string.find(pointless, channel, 1, true) or (now and closed(v, now, channel))
+    if at > num(v, 'step') and not useless then return at, channel end
     at = at + 1
   end
   return nil
 end
 
--- Leaves the current step: opens the following one and returns true, or rests.
+-- Leaves the current step: opens the following one that is not shut and returns true, or rests.
 local function advance(v, now, cause, pointless, lease)
   local step, channel = following(v, pointless)
-  if not step then
-    rest(v, now)
-    return false
+  while step do
+    tell(v, 'advanced', delivery(v, v.f.n).channel .. ' ' .. channel .. ' ' .. cause)
+    cause = queue(v, now, step, cause, lease)
+    if not cause then return true end
+    step, channel = following(v, pointless)
   end
-  v.f.advanced = delivery(v, v.f.n).channel .. ' ' .. channel .. ' ' .. cause
-  queue(v, now, step, cause, lease)
-  return true
+  rest(v, now)
+  return false
 end

@@ -44,11 +44,11 @@ end
 
 -- The answer of a script: an outcome, a number, and the fields that its caller reads. Fields set in v.f without `put`
 -- are for the caller alone: `noticed` (the end that this act brought about), `advanced` (from which channel to which, and
--- why), `silent` (whose wait was over), `now`, `replayed`.
+-- why, for each), `skipped` (which channel was shut, and why, for each), `silent` (whose wait was over), `now`, `replayed`.
 local VIEW = {'app', 'status', 'created', 'expires', 'resend', 'checks', 'spent', 'sends', 'sent', 'plan', 'n', 'to',
-  'country', 'purpose', 'locale', 'meta', 'test', 'noticed', 'advanced', 'silent'}
+  'country', 'purpose', 'locale', 'meta', 'test', 'noticed', 'advanced', 'skipped', 'silent'}
 local MESSAGE = {'app', 'country', 'purpose', 'locale', 'expires', 'now', 'try', 'secret', 'extra', 'noticed', 'advanced',
-  'silent'}
+  'skipped', 'silent'}
 
 local function give(r, v, fields)
   for _, field in ipairs(fields) do
