@@ -38,7 +38,9 @@ from service.door.http import Http
 from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
 from service.metrics import Metrics
+from service.optout import OptOuts
 from service.provider import Line, Request
+from service.replies import Replies
 from service.schedule import Schedule
 from service.sealing import KEY_BYTES, KeyRing
 from service.store import Store, connect
@@ -91,10 +93,12 @@ class Service:
             receipts_url=public_url,
         )
         self.schedule = Schedule(self.store, self.metrics, shards=shards, run=self.deliveries.run)
+        optouts = OptOuts(self.store, ring, shards=shards)
         self.verifications = Verifications(
             self.store,
             ring,
             self._hasher,
+            optouts,
             self.metrics,
             self._waits,
             shards=shards,
@@ -102,7 +106,8 @@ class Service:
             approved=self.deliveries.approved,
         )
         api = VerificationsApi(self.verifications, Gate(_api_keys(config, applications)))
-        receipts = ReceiptsApi(self.deliveries, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
+        replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
+        receipts = ReceiptsApi(self.deliveries, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
         ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits)
         routes: dict[str, list[routing.Route]] = {}
         for address, some in (

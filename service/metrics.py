@@ -42,7 +42,8 @@ class Metrics:
             ("provider",),
             registry=self.registry,
         )
-        forged = counter("otp_receipts_refused", "Receipts that were refused", "provider", "cause")
+        forged = counter("otp_receipts_refused", "Receipts and replies that were refused", "provider", "cause")
+        replies = counter("otp_replies", "What people answered to messages", "provider", "word")
         self.verification = cache(verifications.labels)
         self.check = cache(checks.labels)
         self.delivery = cache(deliveries.labels)
@@ -53,6 +54,7 @@ class Metrics:
         self.redis_seconds = cache(redis.labels)
         self.receipt_refused = cache(forged.labels)
         self.provider_up = cache(up.labels)
+        self.reply = cache(replies.labels)
         self.due_jobs = Gauge("otp_due_jobs", "Jobs whose time has come", registry=self.registry)
         self.redis_durable = Gauge(
             "otp_redis_durable", "Whether Redis keeps what is pending through a restart", registry=self.registry

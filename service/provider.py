@@ -216,6 +216,16 @@ class Receipt:
     """What the authenticated body itself hands back of `Message.delivery` or `Message.reference`, where it does."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a person answered to a message. Neither number nor text show in its `repr`."""
+
+    number: str = field(repr=False)
+    """As the provider writes it: international, with or without a plus."""
+    channel: Channel
+    text: str = field(repr=False)
+
+
 class Provider(Protocol):
     """What the rest of verifyd asks of a provider. Implementations are frozen and pure."""
 
@@ -254,6 +264,14 @@ class ReportsByMessageId(Protocol):
     """A provider whose receipts name only its own message id, so that ours is looked up."""
 
     by_message_id: ClassVar[bool]
+
+
+@runtime_checkable
+class HearsReplies(Protocol):
+    """A provider that hands on what people answer."""
+
+    def replies(self, webhook: Webhook, now: datetime) -> list[Reply]:
+        """The replies in a webhook, once it is authenticated; raises Forged or Malformed."""
 
 
 @runtime_checkable

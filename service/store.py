@@ -19,6 +19,9 @@ hash):
     The number's rate limits: a theoretical arrival time for each. Lives until the last of them has passed.
 `{v<s>}:wrong:<h>:<application>` (string)
     Wrong guesses since the first of them. Lives for a day.
+`{v<s>}:shut:<h>` (hash)
+    The channels on which the number cannot be reached, each with the reason and until when (ms): for a day what a
+    failure told of the recipient, for years what the person said (`service.optout`). Lives until the last of them.
 `{v<s>}:idem:<f>` (list)
     The first answer to an idempotent request. `{i:<f>}:claim` (string) binds the key to its body. Both live for a day.
 `{v<s>}:due` (sorted set)

@@ -29,6 +29,7 @@ from service.errors import Unavailable
 from service.guard.limits import from_key
 from service.idempotency import Memory
 from service.metrics import Metrics
+from service.optout import OptOuts
 from service.phone import reach
 from service.provider import Channel
 from service.record import Verification, bound, read
@@ -53,6 +54,7 @@ class Verifications:
         store: Store,
         ring: KeyRing,
         hasher: Hasher,
+        optouts: OptOuts,
         metrics: Metrics,
         waits: Waits,
         *,
@@ -63,6 +65,7 @@ class Verifications:
         self._store = store
         self._ring = ring
         self._hasher = hasher
+        self._optouts = optouts
         self._metrics = metrics
         self._waits = waits
         self._shards = shards
@@ -79,7 +82,8 @@ class Verifications:
         memory = Memory.of(self._ring, application.name, "create", wanted.idempotency)
         joining, replaced = plan if wanted.channels else "", ""
         if memory.names or len(self._ring.keys) > 1:
-            elder, *claims = await asyncio.gather(self._elder(application, wanted, memory), *self._claims(memory))
+            asked = asyncio.gather(self._elder(application, wanted, memory), *self._claims(memory))
+            (elder, *claims), _ = await asyncio.gather(asked, self._optouts.carry(number.e164))
             if any(claim.outcome == "conflict" for claim in claims):
                 return self._refused(application, number.country, _CONFLICT)
             replaced = elder.fields.text("id") if elder.outcome == "other" else ""

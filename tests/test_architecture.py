@@ -19,12 +19,12 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"trial"}),
     frozenset({"app", "demo"}),
     frozenset({"api", "config"}),
-    frozenset({"delivery", "providers", "verification"}),
+    frozenset({"delivery", "providers", "replies", "verification"}),
     frozenset({"requests"}),
-    frozenset({"application", "circuit", "code", "idempotency", "record", "schedule", "tally", "waits"}),
+    frozenset({"application", "circuit", "code", "idempotency", "optout", "record", "schedule", "tally", "waits"}),
     frozenset({"cascade", "door", "phone", "sealing", "store"}),
     frozenset({"provider", "texts"}),
-    frozenset({"answer", "errors", "guard", "ids", "log", "metrics", "segments"}),
+    frozenset({"answer", "errors", "guard", "ids", "log", "metrics", "segments", "stopwords"}),
 )
 """From the top to the ground. A room is a module or a package: it imports from lower floors only, and from itself."""
 

@@ -13,7 +13,7 @@ import pytest
 from fakeredis import FakeAsyncRedis
 
 from service import log
-from tests.test_metrics import TEST_NUMBER, mixed_traffic
+from tests.test_metrics import HEARING, TEST_NUMBER, mixed_traffic
 from tests.world import NEXT_SECRET_KEY, NUMBER, OTHER_NUMBER, SECRET_KEY, Sent, World, world
 
 pytestmark = pytest.mark.anyio
@@ -178,7 +178,10 @@ async def test_no_log_at_any_level_holds_a_secret(capsys: Capture) -> None:
     redis = FakeAsyncRedis()
     ring = {"secrets": {"keys": [NEXT_SECRET_KEY]}}
     numbers = {TEST_NUMBER: "86420975"}
-    async with world(client=redis, _top=ring) as stranger, world(client=redis, test_numbers=numbers) as one:
+    async with (
+        world(client=redis, _top=ring) as stranger,
+        world(client=redis, test_numbers=numbers, _top=HEARING) as one,
+    ):
         secrets = await mixed_traffic(one, NUMBER, OTHER_NUMBER)
         started = await one.create(OTHER_NUMBER[:-1] + "8")
         secrets += [one.gateway.last.code, one.gateway.last.data["to"]]

@@ -12,7 +12,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.metrics import CONTENT_TYPE
 from service.store import connect
 from tests.redis_server import RedisServer
-from tests.world import KEY, NUMBER, OTHER_NUMBER, READ_KEY, SECRET_KEY, WEBHOOK_SECRET, World, signed, world, wrong
+from tests.world import (
+    KEY,
+    NUMBER,
+    OTHER_NUMBER,
+    READ_KEY,
+    SECRET_KEY,
+    WEBHOOK_SECRET,
+    World,
+    signed,
+    table,
+    world,
+    wrong,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -30,11 +42,25 @@ NAMES = {
     "otp_http_seconds": ("histogram", {"route", "status"}),
     "otp_redis_seconds": ("histogram", {"script"}),
     "otp_receipts_refused_total": ("counter", {"provider", "cause"}),
+    "otp_replies_total": ("counter", {"provider", "word"}),
 }
 """Every metric, its type and its labels. To change one is to break somebody's dashboard."""
 
 TEST_NUMBER = "+447700900123"
 THIRD_NUMBER, FOURTH_NUMBER = "+447400654321", "+447400654322"
+INBOUND_SECRET = "a-secret-of-the-address"
+HEARING = {
+    "providers": table()["providers"]
+    | {
+        "infobip": {
+            "kind": "infobip",
+            "api_url": "https://xxxxx.api.infobip.com",
+            "api_key": "key",
+            "inbound_secret": INBOUND_SECRET,
+            "sms_from": "Shop",
+        }
+    }
+}
 WORD = re.compile(r"[a-z_-]*|[A-Z]{2}|[1-5][0-9]{2}|(/[a-z._{}]+)+")
 """A label's value: a word of ours, a country, an HTTP status, a route."""
 
@@ -99,10 +125,33 @@ async def mixed_traffic(one: World, number: str, other: str) -> list[str]:
     await one.receipts.post(f"{path}x", content=report, headers=signed(report))
     await one.receipts.post(f"/receipts/nobody-{number}/{number}", content=report)
     one.gateway.answer = lambda one: httpx.Response(200, json={"message_id": one.data["delivery"]})
+    for text in ("STOP", "START", "reply-secret"):
+        results = {"results": [{"from": number.removeprefix("+"), "text": text}]}
+        await one.receipts.post(f"/inbound/infobip?secret={INBOUND_SECRET}", json=results)
     numbers = [one for number in (number, other) for one in (number, number[3:], number[5:-4])]
-    words = ["agent", "body", "device", "idempotency", "intruder", "limit", "metadata", "padding", "payee", "webotp"]
+    words = [
+        "agent",
+        "body",
+        "device",
+        "idempotency",
+        "intruder",
+        "limit",
+        "metadata",
+        "padding",
+        "payee",
+        "reply",
+        "webotp",
+    ]
     words = [f"{word}-secret" for word in [*words, "nothing"]]
-    keys = [KEY, READ_KEY, SECRET_KEY, WEBHOOK_SECRET, WEBHOOK_SECRET.removeprefix("whsec_"), "b3RoZXItc2VjcmV0"]
+    keys = [
+        KEY,
+        READ_KEY,
+        SECRET_KEY,
+        WEBHOOK_SECRET,
+        WEBHOOK_SECRET.removeprefix("whsec_"),
+        "b3RoZXItc2VjcmV0",
+        INBOUND_SECRET,
+    ]
     return [*secrets, *numbers, *words, *keys, "secret-field", "203.0.113.77", "97531086", "86420975", TEST_NUMBER]
 
 
@@ -123,7 +172,7 @@ async def series(one: World) -> set[tuple[str, str, frozenset[tuple[str, str]]]]
 
 async def test_the_names_and_labels_are_those_that_dashboards_know() -> None:
     """After traffic in which everything happens, each metric is there, and no other."""
-    async with world(test_numbers={TEST_NUMBER: "86420975"}) as one:
+    async with world(test_numbers={TEST_NUMBER: "86420975"}, _top=HEARING) as one:
         await mixed_traffic(one, NUMBER, OTHER_NUMBER)
         found = {name: (kind, {label for label, _ in labels}) for name, kind, labels in await series(one)}
         assert found == NAMES
@@ -134,7 +183,7 @@ async def test_the_names_and_labels_are_those_that_dashboards_know() -> None:
 
 async def test_labels_hold_no_number_no_code_and_no_id() -> None:
     """Nor anything else that callers or providers wrote."""
-    async with world(test_numbers={TEST_NUMBER: "86420975"}) as one:
+    async with world(test_numbers={TEST_NUMBER: "86420975"}, _top=HEARING) as one:
         secrets = await mixed_traffic(one, NUMBER, OTHER_NUMBER)
         labels = {value for _, _, labels in await series(one) for _, value in labels}
         assert [value for value in labels if not WORD.fullmatch(value)] == []
@@ -143,7 +192,7 @@ async def test_labels_hold_no_number_no_code_and_no_id() -> None:
 
 async def test_other_numbers_make_no_other_series() -> None:
     """However much traffic there is, what is scraped stays as large."""
-    async with world(test_numbers={TEST_NUMBER: "86420975"}) as one:
+    async with world(test_numbers={TEST_NUMBER: "86420975"}, _top=HEARING) as one:
         await mixed_traffic(one, NUMBER, OTHER_NUMBER)
         await series(one)  # which is a request like others
         before = await series(one)

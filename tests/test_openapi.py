@@ -58,6 +58,13 @@ AZURE = {
     "webhook_secret": "secret-of-the-subscription",
     "sms_from": "+15005550006",
 }
+INFOBIP = {
+    "kind": "infobip",
+    "api_url": "https://xxxxx.api.infobip.com",
+    "api_key": "key",
+    "inbound_secret": "secret-of-the-address",
+    "sms_from": "Shop",
+}
 
 
 class Operation(NamedTuple):
@@ -323,7 +330,9 @@ async def _refusals(call: Caller, name: str) -> None:
     if "requestBody" in operation.said:
         (content,) = operation.said["requestBody"]["content"].values()
         good = next(iter(content["examples"].values()))["value"]
-        await call(name, raw="x" * (1 + (MAX_WEBHOOK if operation.path.startswith("/receipts") else MAX_BODY)))
+        await call(
+            name, raw="x" * (1 + (MAX_WEBHOOK if operation.path.startswith(("/receipts", "/inbound")) else MAX_BODY))
+        )
     if "security" not in operation.said:
         await call(name, good, key=None)
         await call(name, good, key=GUARD_KEY)
@@ -386,6 +395,16 @@ async def _receipts(call: Caller, one: World, message: Sent) -> None:
     await call("takeReceipts", {}, receipt=("", ""))
 
 
+async def _replies(call: Caller) -> None:
+    """One that is right, one that cannot be read, one without its secret, and some that nobody hears."""
+    secret, body = {"secret": INFOBIP["inbound_secret"]}, {"results": [{"from": "447400123456", "text": "STOP"}]}
+    await call("takeReplies", body, receipt=("infobip", ""), query=secret)
+    await call("takeReplies", {}, receipt=("infobip", ""), query=secret)
+    await call("takeReplies", body, receipt=("infobip", ""))
+    for provider in ("gw", "nobody", ""):
+        await call("takeReplies", body, receipt=(provider, ""))
+
+
 async def _handshakes(call: Caller, one: World, message: Sent) -> None:
     """Questions that are right, that cannot be read, that are not the provider's, and none at all."""
     asked = {"hub.mode": "subscribe", "hub.verify_token": META["verify_token"], "hub.challenge": "1158201444"}
@@ -427,6 +446,7 @@ async def _without_redis(call: Caller, one: World, message: Sent) -> None:
         await call("cancelVerification")
         await call("giveFeedback", {"converted": True})
         await _receipts(call, one, message)
+        await _replies(call)
         await call("isReady")
 
 
@@ -438,7 +458,7 @@ async def test_every_answer_of_the_file_is_given_as_it_is_described() -> None:
         {"hash": digest(READ_KEY), "scopes": ["read"]},
         {"hash": digest(GUARD_KEY), "scopes": ["guard"]},
     ]
-    providers = {"providers": table()["providers"] | {"meta": META, "azure": AZURE}}
+    providers = {"providers": table()["providers"] | {"meta": META, "azure": AZURE, "infobip": INFOBIP}}
     async with world(api_keys=keys, own_code=True, sends=2, wrong_checks_per_day=1, _top=providers) as one:
         call = Caller(one)
         for name in operations():
@@ -446,6 +466,7 @@ async def test_every_answer_of_the_file_is_given_as_it_is_described() -> None:
         message = await _sends_and_checks(call, one)
         await _resend_and_end(call, one)
         await _receipts(call, one, message)
+        await _replies(call)
         await _handshakes(call, one, message)
         for name in ("isAlive", "isReady", "readMetrics", "readDescription"):
             await call(name)

@@ -81,7 +81,7 @@ class Listener:
             if isinstance(route, Problem):
                 raise route
             # Read before the clock runs: a slow caller is not a slow Redis.
-            most = MAX_WEBHOOK if route.path.startswith("/receipts/") else MAX_BODY
+            most = MAX_WEBHOOK if route.path.startswith(("/receipts/", "/inbound/")) else MAX_BODY
             request.state.body = await _body(request, most)
             async with asyncio.timeout(SECONDS):
                 response: Response = await route.endpoint(request)

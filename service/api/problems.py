@@ -15,9 +15,9 @@ from service.requests import Refusal
 CODES: Mapping[str, tuple[int, str]] = {
     "invalid_http": (400, "The request is not HTTP"),
     "invalid_json": (400, "The body is not JSON"),
-    "malformed_receipt": (400, "The receipt is not what this provider documents"),
+    "malformed_receipt": (400, "The receipt or reply is not what this provider documents"),
     "unauthorized": (401, "No or unknown API key"),
-    "forged_receipt": (401, "The receipt is not from this provider"),
+    "forged_receipt": (401, "The receipt or reply is not from this provider"),
     "forbidden": (403, "Not allowed for this application"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),

@@ -1,4 +1,4 @@
-"""`/receipts`: what providers tell us."""
+"""`/receipts` and `/inbound`: what providers tell us, and what people tell them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,29 @@ from service.delivery import Deliveries
 from service.errors import BadWebhook, Forged
 from service.metrics import Metrics
 from service.provider import Webhook
+from service.replies import Replies
 
 _MEDIA = {b"{": "application/json", b"<": "application/xml"}
 """What a handshake is written in, by how it begins."""
 
+_NO_ANSWER = "<Response/>"
+"""Twilio would send any other text back to the person; the others ask for a 200 alone."""
+
 
 class ReceiptsApi:
-    """Takes receipts. `nudge` tells the schedule of what they set in motion."""
+    """Takes receipts and replies. `nudge` tells the schedule of what receipts set in motion."""
 
     def __init__(
-        self, deliveries: Deliveries, metrics: Metrics, *, public_url: str, nudge: Callable[[str], None]
+        self,
+        deliveries: Deliveries,
+        replies: Replies,
+        metrics: Metrics,
+        *,
+        public_url: str,
+        nudge: Callable[[str], None],
     ) -> None:
         self._deliveries = deliveries
+        self._replies = replies
         self._metrics = metrics
         self._public_url = public_url
         self._nudge = nudge
@@ -38,6 +49,7 @@ class ReceiptsApi:
             Route("/receipts/{provider}", self.take, methods=["POST"]),
             # MessageBird reports by GET, and so does Vonage where an account says so.
             Route("/receipts/{provider}/{token}", self.take, methods=["GET", "POST"]),
+            Route("/inbound/{provider}", self.hear, methods=["POST"]),
         ]
 
     async def take(self, request: Request) -> Response:
@@ -60,6 +72,15 @@ class ReceiptsApi:
         if hand is None:
             raise Problem("not_found", "this provider asks nothing here")
         return Response(hand, media_type="text/plain")
+
+    async def hear(self, request: Request) -> Response:
+        """`POST /inbound/{provider}`: what people answered to messages."""
+        provider = request.path_params["provider"]
+        if not self._replies.heard_by(provider):
+            raise Problem("not_found", "no provider of this name hands on replies")
+        with self._judged(provider):
+            await self._replies.take(provider, self._webhook(request))
+        return Response(_NO_ANSWER, media_type="application/xml")
 
     def _webhook(self, request: Request) -> Webhook:
         # The URL that a signature may cover is the one we gave out, whatever a proxy says in its headers.

@@ -20,10 +20,11 @@ local d = delivery(v, n)
 local waiting = d.status == 'queued' or d.status == 'sending'
 -- the wait counts from the first try; a delivery that its worker left in `sending` begins anew
 if waiting and (num(v, 'try') == 0 or d.status == 'sending') then put(v, 'until', now + num(v, 'wait')) end
-local over = now >= num(v, 'until')
+local shut = waiting and closed(v, now, d.channel)
+local over = shut or now >= num(v, 'until')
 local hopeful = d.status == 'accepted' or d.status == 'sent' or d.status == 'unknown'
 if waiting and over then
-  progress(v, now, n, d, 'rejected', 'expired')
+  progress(v, now, n, d, 'rejected', shut or 'expired')
 elseif over and hopeful then
   if progress(v, now, n, d, 'unknown', 'silence') then v.f.silent = d.provider .. ' ' .. d.channel end
 elseif not waiting then

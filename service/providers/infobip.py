@@ -3,8 +3,9 @@
 Facts: Infobip's API 3.210.0 (https://www.infobip.com/docs/api) and its table of status and error codes. Our own name of
 a delivery is its `messageId`: a repeated one is refused, so trying again never sends twice. A refusal comes with a 200.
 
-Receipts are not signed by anything that we could verify: the token in the path of their address, which only Infobip was
-told, is the secret. Keep that path out of the logs of proxies.
+Neither receipts nor replies are signed by anything that we could verify. The token in the path of a receipt's address,
+which only Infobip was told, is the secret; the address for replies has one of its own, `?secret=…`. Keep both out of
+the logs of proxies.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service import provider
 from service.errors import Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.provider import Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers.members import first, text
 from service.providers.settings import ApiUrl, Secret, Text
+from service.providers.unsigned import WebhookSecret, authenticate
 from service.providers.whatsapp import language_for
 
 _GROUPS = {
@@ -108,6 +110,8 @@ class Infobip(BaseModel):
     kind: Literal["infobip"] = "infobip"
     api_url: ApiUrl
     api_key: Secret
+    inbound_secret: WebhookSecret | None = None
+    old_inbound_secret: WebhookSecret | None = None
     sms_from: Text | None = None
     voice_from: Text | None = None
     whatsapp_from: Text | None = None
@@ -121,6 +125,8 @@ class Infobip(BaseModel):
             raise ValueError("WhatsApp needs both whatsapp_from and whatsapp_template")
         if not self.channels:
             raise ValueError("set at least one of sms_from, voice_from, whatsapp_from")
+        if self.old_inbound_secret is not None and self.inbound_secret is None:
+            raise ValueError("old_inbound_secret needs inbound_secret beside it")
         return self
 
     @property
@@ -154,18 +160,26 @@ class Infobip(BaseModel):
 
         `messageId` is the name that we gave the delivery, so it stands for both.
         """
-        results = webhook.json.get("results")
-        if not isinstance(results, list):
-            raise Malformed("results: a list is missing")
         receipts = []
-        for result in results:
-            if not isinstance(result, dict):
-                raise Malformed("results: an entry is no object")
+        for result in _results(webhook):
             status, reason = (Status.READ, None) if "seenAt" in result else _judged(result)
             message_id = text(result, "messageId")
             if status is not None:
                 receipts.append(Receipt(status, reason, message_id, message_id or None))
         return receipts
+
+    def replies(self, webhook: provider.Webhook, now: datetime) -> list[Reply]:  # noqa: ARG002 - nothing is signed
+        """What people wrote, by SMS (Infobip's form MO_JSON_2) or WhatsApp. Raises Forged or Malformed."""
+        authenticate(webhook, self.inbound_secret, self.old_inbound_secret)
+        replies = []
+        for result in _results(webhook):
+            if not (number := text(result, "from")):
+                raise Malformed("results: an entry has no from")
+            if text(result, "integrationType") == "WHATSAPP":
+                replies.append(Reply(number, Channel.WHATSAPP, text(result, "message", "text")))
+            elif "integrationType" not in result:
+                replies.append(Reply(number, Channel.SMS, text(result, "text")))
+        return replies
 
     def feedback(
         self,
@@ -232,6 +246,16 @@ class Infobip(BaseModel):
             "callbackData": message.delivery,
             "notifyUrl": message.receipt_url,
         }
+
+
+def _results(webhook: provider.Webhook) -> list[dict[str, Any]]:
+    """What a webhook tells of, one by one. Raises Malformed."""
+    results = webhook.json.get("results")
+    if not isinstance(results, list):
+        raise Malformed("results: a list is missing")
+    if not all(isinstance(result, dict) for result in results):
+        raise Malformed("results: an entry is no object")
+    return results
 
 
 def _judged(said: dict[str, Any]) -> tuple[Status | None, str | None]:

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.errors import Forged, Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.provider import Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status, Webhook
 from service.providers.calls import heard
 from service.providers.languages import nearest
 from service.providers.members import text
@@ -93,6 +93,9 @@ _LANGUAGES = {language.partition("-")[0]: language for language in _SPOKEN.split
     "zh-Hans": "zh-CN",
     "zh-Hant": "zh-TW",
 }
+
+_WRITTEN_ON = {"": Channel.SMS, "whatsapp": Channel.WHATSAPP}
+"""The channel of a reply, by what stands before the number that it comes from."""
 
 Template = Annotated[str, Field(pattern=r"^HX[0-9a-fA-F]{32}$")]
 
@@ -220,6 +223,21 @@ class Twilio(BaseModel):
             return [Receipt(status, None, sid)]
         reason = _REASONS.get(fields.get("ErrorCode", "")) or _ENDINGS.get(word, "unknown")
         return [Receipt(status, reason, sid)]
+
+    def replies(self, webhook: Webhook, now: datetime) -> list[Reply]:  # noqa: ARG002 - Twilio signs no time
+        """What a person wrote. Raises Forged or Malformed.
+
+        `OptOutType` says what a messaging service with Advanced Opt-Out took it for, in whatever language it was. To
+        Twilio, YES is an opt-in (its page on opt-out keywords).
+        """
+        fields = self._authenticated(webhook)
+        kind, _, number = fields.get("From", "").rpartition(":")
+        if not number:
+            raise Malformed("From is missing")
+        channel, said = _WRITTEN_ON.get(kind), fields.get("OptOutType") or fields.get("Body", "")
+        if channel is None:
+            return []
+        return [Reply(number, channel, "START" if said.strip().upper() == "YES" else said)]
 
     def _authenticated(self, webhook: Webhook) -> dict[str, str]:
         """The form, once its signature fits. Raises Forged."""

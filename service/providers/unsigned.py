@@ -1,4 +1,4 @@
-"""Receipts that a vendor does not sign: what keeps them honest is a secret of ours in the query of their address."""
+"""Webhooks that a vendor does not sign: what keeps them honest is a secret of ours in the query of their address."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from service.providers.settings import plain
 
 def _webhook_secret(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", value.get_secret_value()):
-        raise ValueError(
-            "write 16 or more letters, digits, - and _, as the address of the receipts has behind ?secret="
-        )
+        raise ValueError("write 16 or more letters, digits, - and _, as the webhook's address has behind ?secret=")
     return value
 
 

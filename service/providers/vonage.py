@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from service import provider
 from service.errors import Forged, Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.provider import Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers.calls import HEARD
 from service.providers.languages import nearest
 from service.providers.members import text
@@ -81,6 +81,9 @@ _CALL_DETAILS = {
     "internal_error": "provider_error",
 }
 """What `detail` says of a call that was rejected or failed."""
+
+_WRITTEN_ON = {"sms": Channel.SMS, "whatsapp": Channel.WHATSAPP}
+"""The channel of a reply, by Vonage's name for it."""
 
 _SPOKEN = {
     voice.partition("-")[0]: voice
@@ -186,6 +189,15 @@ class Vonage(BaseModel):
             raise Malformed("message_uuid, uuid, call_uuid: one of them is needed")
         status, reason = _message(said) if "message_uuid" in said else _called(said)
         return [] if status is None else [Receipt(status, reason, message_id, text(said, "client_ref") or None)]
+
+    def replies(self, webhook: provider.Webhook, now: datetime) -> list[Reply]:
+        """What a person wrote, as Messages API v1 hands it on. Raises Forged or Malformed."""
+        self._authenticate(webhook, now)
+        said = webhook.json
+        number, channel = text(said, "from"), _WRITTEN_ON.get(text(said, "channel"))
+        if not number:
+            raise Malformed("from is missing: set the application's webhooks to version v1")
+        return [] if channel is None else [Reply(number, channel, text(said, "text"))]
 
     def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:
         """Tell Vonage whether the code of an SMS or call was used; its support must have switched this on."""

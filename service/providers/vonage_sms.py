@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from service import provider
 from service.errors import Forged, Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.provider import Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers.members import first, objects, text
 from service.providers.settings import ApiUrl, Secret, Sender, Text, plain
 from service.segments import measure
@@ -151,6 +151,16 @@ class VonageSms(BaseModel):
         otherwise = "expired" if word == "expired" else "unknown"
         reason = _REASONS.get(said.get("err-code", ""), otherwise) if status is Status.FAILED else None
         return [Receipt(status, reason, message_id, said.get("client-ref"))]
+
+    def replies(self, webhook: provider.Webhook, now: datetime) -> list[Reply]:  # noqa: ARG002 - no age is documented
+        """What a person wrote. Nothing but a signature can show that it is Vonage's. Raises Forged or Malformed."""
+        if self.signature_secret is None:
+            raise Forged("replies are taken with a signature only: set signature_secret")
+        said = _parameters(webhook)
+        self._authenticate(said)
+        if not (number := said.get("msisdn")):
+            raise Malformed("msisdn is missing")
+        return [Reply(number, Channel.SMS, said.get("text", ""))]
 
     def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:
         """Tell Vonage whether the code of an SMS was used; its support must have switched this on."""

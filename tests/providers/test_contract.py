@@ -17,16 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from service.errors import BadWebhook
+from service.errors import BadWebhook, Forged
 from service.provider import (
     REASONS,
     Accepted,
     Channel,
+    HearsReplies,
     Line,
     Message,
     Provider,
     Receipt,
     Rejected,
+    Reply,
     Request,
     Response,
     ShakesHands,
@@ -216,6 +218,24 @@ def test_a_strangers_webhook_is_forged_malformed_or_nothing(
             continue
         assert said is None or said == [] or all(isinstance(receipt, Receipt) for receipt in said)
         assert not said or kind in UNSIGNED
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if isinstance(adapter(kind), HearsReplies)])
+@settings(max_examples=60)
+@given(
+    body=st.binary(max_size=80) | st.sampled_from([b"{}", b"From=%2B447400123456&Body=STOP", b'{"results": []}']),
+    query=st.sampled_from(["", "?secret=", "?secret=a&secret=b", "?msisdn=447400123456&text=STOP&sig="]),
+    headers=st.dictionaries(st.sampled_from(["content-type", "authorization", "x-signature"]), st.text(max_size=9)),
+)
+def test_a_stranger_speaks_for_nobody(kind: str, body: bytes, query: str, headers: dict[str, str]) -> None:
+    """Whoever could say STOP for others would cut them off: without its provider's proof no reply is believed."""
+    with pytest.raises(Forged):
+        adapter(kind).replies(Webhook(f"https://otp.example.com/inbound/{kind}{query}", headers, body), NOW)
+
+
+def test_a_reply_shows_neither_number_nor_text() -> None:
+    """However it is printed."""
+    assert f"{Reply(NUMBER, Channel.SMS, CODE)!r}" == "Reply(channel=<Channel.SMS: 'sms'>)"
 
 
 UNSIGNED = {"infobip", "vonage_sms"}

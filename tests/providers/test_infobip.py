@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from service import provider
-from service.errors import BadWebhook, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.errors import BadWebhook, Forged, Malformed
+from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers import infobip
 from service.providers.infobip import Infobip
 
@@ -28,6 +28,7 @@ RECEIPTS: list[dict[str, Any]] = [
 ]
 STATES = {"accepted": Status.ACCEPTED, "sent": Status.SENT, "delivered": Status.DELIVERED, "read": Status.READ}
 NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
+INBOUND_SECRET = "a-secret-of-the-address"
 ACCOUNT = Infobip(
     api_url="https://xxxxx.api.infobip.com",
     api_key=SecretStr("the-key"),
@@ -36,6 +37,8 @@ ACCOUNT = Infobip(
     whatsapp_from="441134960000",
     whatsapp_template="otp_code",
     whatsapp_languages=("en", "de", "pt_BR"),
+    inbound_secret=SecretStr(INBOUND_SECRET),
+    old_inbound_secret=SecretStr("the-secret-before-it"),
 )
 MESSAGE = Message(
     delivery="att_7Q2f9cV1",
@@ -260,6 +263,9 @@ def test_channels_follow_the_senders() -> None:
         ({"whatsapp_template": "otp"}, "whatsapp_from"),
         ({"whatsapp_languages": []}, "whatsapp_languages"),
         ({"api_key": ""}, "api_key"),
+        ({"inbound_secret": "short"}, "inbound_secret"),
+        ({"inbound_secret": "a secret with & in it"}, "inbound_secret"),
+        ({"old_inbound_secret": "a-secret-of-the-address"}, "needs inbound_secret"),
         ({"api_url": "xxxxx.api.infobip.com"}, "api_url"),
         ({"api_url": "https://user:password@x.api.infobip.com"}, "api_url"),
         ({"api_url": "https://x.api.infobip.com/"}, "api_url"),
@@ -271,3 +277,35 @@ def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], message: s
     right = {"api_url": "https://x.api.infobip.com", "api_key": "k", "sms_from": "AcmeInc"}
     with pytest.raises(ValidationError, match=message):
         Infobip.model_validate({**right, **wrong})
+
+
+def inbound(said: object, secret: str = INBOUND_SECRET) -> provider.Webhook:
+    """What people wrote, at the address that ends in a secret."""
+    return provider.Webhook(f"https://otp.example.com/inbound/ib?secret={secret}", {}, json.dumps(said).encode())
+
+
+def test_replies_say_who_wrote_what_and_where() -> None:
+    """Several at once; what comes over other channels is none of ours."""
+    sms = {"messageId": "1", "from": "14155550123", "to": "442032864231", "text": "KEY Stop", "cleanText": "Stop"}
+    whatsapp = {"from": "14155550124", "integrationType": "WHATSAPP", "message": {"type": "TEXT", "text": "Start"}}
+    picture = whatsapp | {"message": {"type": "IMAGE", "url": "https://x.example/"}}
+    viber = whatsapp | {"integrationType": "VIBER_BM"}
+    assert ACCOUNT.replies(inbound({"results": [sms, whatsapp, picture, viber]}), NOW) == [
+        Reply("14155550123", Channel.SMS, "KEY Stop"),
+        Reply("14155550124", Channel.WHATSAPP, "Start"),
+        Reply("14155550124", Channel.WHATSAPP, ""),
+    ]
+
+
+def test_replies_are_believed_with_the_secret_of_their_address_only() -> None:
+    """That in use or that before it; where none is set, nobody is believed."""
+    said = {"results": [{"from": "14155550123", "text": "STOP"}]}
+    assert ACCOUNT.replies(inbound(said, "the-secret-before-it"), NOW)
+    unset = ACCOUNT.model_copy(update={"inbound_secret": None, "old_inbound_secret": None})
+    for account, secret in ((ACCOUNT, "another-secret-of-it"), (ACCOUNT, ""), (unset, ""), (unset, "None")):
+        with pytest.raises(Forged):
+            account.replies(inbound(said, secret), NOW)
+    rubbish: list[object] = [{}, {"results": {}}, {"results": [1]}, {"results": [{"text": "STOP"}]}]
+    for malformed in rubbish:
+        with pytest.raises(Malformed):
+            ACCOUNT.replies(inbound(malformed), NOW)

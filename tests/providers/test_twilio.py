@@ -21,7 +21,7 @@ from twilio.request_validator import RequestValidator  # type: ignore[import-unt
 
 from service import provider
 from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers.twilio import Twilio
 
 DATA = Path(__file__).parent.parent / "data" / "twilio"
@@ -384,3 +384,36 @@ def test_channels_follow_from_senders() -> None:
     """Each has one of its own."""
     assert TWILIO.channels == {Channel.SMS, Channel.WHATSAPP, Channel.VOICE}
     assert Twilio(account_sid=ACCOUNT, auth_token=SecretStr(TOKEN), sms_from="Shop").channels == {Channel.SMS}
+
+
+INBOUND = {"MessageSid": "SM1", "From": "+14155550123", "To": "+15005550006", "Body": "Stop"}
+
+
+@pytest.mark.parametrize(
+    ("said", "replies"),
+    [
+        ({}, [Reply("+14155550123", Channel.SMS, "Stop")]),
+        ({"From": "whatsapp:+14155550123"}, [Reply("+14155550123", Channel.WHATSAPP, "Stop")]),
+        ({"From": "messenger:7213"}, []),
+        ({"Body": "ARRET", "OptOutType": "STOP"}, [Reply("+14155550123", Channel.SMS, "STOP")]),
+        ({"Body": "Stop", "OptOutType": ""}, [Reply("+14155550123", Channel.SMS, "Stop")]),
+        ({"Body": "yes "}, [Reply("+14155550123", Channel.SMS, "START")]),
+        ({"Body": ""}, [Reply("+14155550123", Channel.SMS, "")]),
+    ],
+)
+def test_a_reply_says_who_wrote_what_and_where(said: dict[str, str], replies: list[Reply]) -> None:
+    """What Advanced Opt-Out took it for comes before the words, and YES opts in."""
+    assert TWILIO.replies(signed(INBOUND | said), NOW) == replies
+
+
+def test_a_reply_is_signed_as_a_receipt_is() -> None:
+    """By either scheme, over the address too; and it says who wrote."""
+    assert TWILIO.replies(signed(INBOUND, SHARED_KEY, sha256=True), NOW)
+    assert TWILIO.replies(signed(INBOUND, OLD_TOKEN), NOW)
+    webhook = signed(INBOUND)
+    for forged in (replace(webhook, url=f"{URL}x"), replace(webhook, body=webhook.body + b"&OptOutType=STOP")):
+        with pytest.raises(Forged):
+            TWILIO.replies(forged, NOW)
+    for malformed in ({"MessageSid": "SM1", "Body": "STOP"}, INBOUND | {"From": "whatsapp:"}):
+        with pytest.raises(Malformed):
+            TWILIO.replies(signed(malformed), NOW)

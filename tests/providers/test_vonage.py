@@ -23,7 +23,19 @@ from pydantic import ValidationError
 from vonage_jwt import JwtClient, verify_signature  # type: ignore[import-untyped]  # publishes no types
 
 from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.provider import (
+    REASONS,
+    Accepted,
+    Channel,
+    Message,
+    Receipt,
+    Rejected,
+    Reply,
+    Request,
+    Response,
+    Status,
+    Webhook,
+)
 from service.providers.vonage import Vonage
 
 DATA = Path(__file__).parent.parent / "data" / "vonage"
@@ -390,3 +402,47 @@ def test_a_channel_is_there_when_it_has_a_sender() -> None:
     """And only then."""
     assert VONAGE.channels == {Channel.SMS, Channel.WHATSAPP, Channel.VOICE}
     assert Vonage.model_validate(SETTINGS | {"sms_from": None, "voice_from": None}).channels == {Channel.WHATSAPP}
+
+
+INBOUND = {
+    "channel": "sms",
+    "message_uuid": "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab",
+    "to": "447860099299",
+    "from": "14155550123",
+    "timestamp": "2026-10-06T10:00:00Z",
+    "message_type": "text",
+    "text": "Stop",
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "replies"),
+    [
+        ({}, [Reply("14155550123", Channel.SMS, "Stop")]),
+        ({"channel": "whatsapp"}, [Reply("14155550123", Channel.WHATSAPP, "Stop")]),
+        ({"channel": "viber_service"}, []),
+        ({"message_type": "image", "text": None}, [Reply("14155550123", Channel.SMS, "")]),
+    ],
+)
+def test_a_reply_says_who_wrote_what_and_where(said: dict[str, Any], replies: list[Reply]) -> None:
+    """In the form of Messages API v1."""
+    assert VONAGE.replies(signed(json.dumps(INBOUND | said)), NOW) == replies
+
+
+def test_a_reply_is_signed_as_a_receipt_is() -> None:
+    """Freshly, and over the body; the older form, whose sender is an object, is malformed."""
+    body = json.dumps(INBOUND)
+    assert VONAGE.replies(signed(body, OLD_SECRET), NOW)
+    forged = [
+        signed(body, SECRET[::-1]),
+        signed(body, iat=0),
+        replace(signed(body), body=b"{}"),
+        Webhook("x", {}, b"{}"),
+    ]
+    for webhook in forged:
+        with pytest.raises(Forged):
+            VONAGE.replies(webhook, NOW)
+    older: list[object] = [INBOUND | {"from": {"type": "sms", "number": "14155550123"}}, {}, []]
+    for malformed in older:
+        with pytest.raises(Malformed):
+            VONAGE.replies(signed(json.dumps(malformed)), NOW)

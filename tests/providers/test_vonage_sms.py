@@ -17,7 +17,19 @@ from pydantic import ValidationError
 from vonage_http_client import Auth  # type: ignore[import-untyped]  # publishes no types
 
 from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.provider import (
+    REASONS,
+    Accepted,
+    Channel,
+    Message,
+    Receipt,
+    Rejected,
+    Reply,
+    Request,
+    Response,
+    Status,
+    Webhook,
+)
 from service.providers.vonage_sms import VonageSms
 
 DATA = Path(__file__).parent.parent / "data" / "vonage_sms"
@@ -291,3 +303,27 @@ def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     assert VonageSms.model_validate(right).channels == {Channel.SMS}
     with pytest.raises(ValidationError):
         VonageSms.model_validate(right | wrong)
+
+
+INBOUND = {"msisdn": "14155550123", "to": "14155550100", "messageId": "0A1", "text": "Stop", "type": "text"}
+
+
+def test_a_reply_says_who_wrote_what() -> None:
+    """By a GET, a form or JSON, as the account has it."""
+    said = signed(INBOUND)
+    form, body = urlencode(said).encode(), json.dumps(said).encode()
+    for webhook in (got(said), Webhook("https://x.example/", {}, form), Webhook("https://x.example/", {}, body)):
+        assert SIGNED.replies(webhook, NOW) == [Reply("14155550123", Channel.SMS, "Stop")]
+    picture = signed({name: value for name, value in INBOUND.items() if name != "text"})
+    assert SIGNED.replies(got(picture), NOW) == [Reply("14155550123", Channel.SMS, "")]
+
+
+def test_a_reply_is_believed_with_a_signature_only() -> None:
+    """An account that does not sign has nothing else that could prove it: there is no token in this address."""
+    said = signed(INBOUND)
+    assert SIGNED.replies(got(signed(INBOUND, OLD_SECRET)), NOW)
+    for vonage, forged in ((PLAIN, said), (PLAIN, INBOUND), (SIGNED, INBOUND), (SIGNED, said | {"text": "START"})):
+        with pytest.raises(Forged):
+            vonage.replies(got(forged), NOW)
+    with pytest.raises(Malformed):
+        SIGNED.replies(got(signed({"text": "Stop"})), NOW)
