@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.test_circuit import PAUSE, opened
 from tests.test_delivery import story
 from tests.test_rotation import rotated
 from tests.world import NEXT_SECRET_KEY, NUMBER, OTHER_KEY, OTHER_NUMBER, SECRET_KEY, Sent, World, world
@@ -243,6 +244,24 @@ async def test_a_step_that_is_shut_during_a_send_does_not_try_its_other_provider
             ("sms", "gw", "rejected", "provider_error"),
             ("whatsapp", "gw", "accepted", None),
         ]
+
+
+async def test_a_step_with_nobody_to_ask_is_kept_where_all_after_it_are_shut() -> None:
+    """Its provider is left alone for a while; to leave the step for none would be worse than to wait."""
+    cascade = [
+        {"channel": "sms", "providers": ["gw"], "wait": "15m"},
+        {"channel": "voice", "providers": ["voice"], "wait": "20s"},
+    ]
+    async with world(_top=NO_LIMITS, cascade=cascade) as one:
+        await shut(one, "opted_out", "voice")
+        await opened(one)
+        one.gateway.refuse("opted_out", "none")
+        started = await one.create()
+        assert (await one.get(started["id"]))["status"] == "pending"
+        assert one.gateway.sent == []
+        for _ in range(20):
+            await one.travel(PAUSE / 10)
+        assert await deliveries(one, started["id"]) == [("sms", "gw", "accepted", None)]
 
 
 async def test_what_is_remembered_goes_through_a_rotation_of_keys() -> None:
