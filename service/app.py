@@ -35,11 +35,12 @@ from service.config import Config
 from service.delivery import Deliveries
 from service.door import Door
 from service.door.http import Http
+from service.door.mail import Smtp
 from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
 from service.metrics import Metrics
 from service.optout import OptOuts
-from service.provider import Line, Request
+from service.provider import Line, Mail, Request
 from service.replies import Replies
 from service.schedule import Schedule
 from service.sealing import KEY_BYTES, KeyRing
@@ -73,7 +74,7 @@ class Service:
         self.store = Store(redis, self.metrics.observe_script, embedded=config.embedded)
         ring = KeyRing(_ring_keys(config))
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
-        self._door = Door({Request: Http(transport), Line: Terminal()})
+        self._door = Door({Request: Http(transport), Line: Terminal(), Mail: Smtp()})
         steps = {step for one in applications.values() for step in one.steps}
         self.circuits = Circuits(
             self.store, self.metrics, {(route.provider, step.channel) for step in steps for route in step.routes}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlencode
 
 import orjson
@@ -138,7 +138,24 @@ class Line:
     text: str = field(repr=False)
 
 
-Outgoing: TypeAlias = Request | Line
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """An e-mail for a relay to carry. `content` is the whole of it as it goes over the line (RFC 5322)."""
+
+    host: str
+    port: int
+    security: Literal["starttls", "tls", "none"]
+    login: tuple[str, str] | None = field(repr=False)
+    """User name and password, if the relay wants them."""
+    timeout: float
+    """How long each of the relay's answers may take, in seconds."""
+    sender: str
+    """The address that bounces go to."""
+    recipient: str = field(repr=False)
+    content: bytes = field(repr=False)
+
+
+Outgoing: TypeAlias = Request | Line | Mail
 """What the door can carry: one way out for each (`service.door`)."""
 
 

@@ -41,6 +41,7 @@ DOORS = {
     },
     "aiohttp": {"door": "holds the connections over which they go"},
     "httpx_aiohttp": {"door": "is httpx's transport over those"},
+    "aiosmtplib": {"door": "speaks to mail relays"},
     "starlette": {
         "api": "answers HTTP",
         "app": "puts the routes of several listeners together, so it names the type",

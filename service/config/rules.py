@@ -65,7 +65,7 @@ def _ring(draft: Draft) -> Iterator[Fault]:
         yield "secrets.keys", "the same key is there twice"
 
 
-_MUTE = {"console", "sns"}
+_MUTE = {"console", "smtp", "sns"}
 """The kinds that send no receipts."""
 
 
