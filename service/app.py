@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -36,11 +36,12 @@ from service.delivery import Deliveries
 from service.door import Door
 from service.door.http import Http
 from service.door.mail import Smtp
+from service.door.smpp import Smpp
 from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
 from service.metrics import Metrics
 from service.optout import OptOuts
-from service.provider import Line, Mail, Request
+from service.provider import Binds, Line, Mail, Receipt, Request, Submit
 from service.replies import Replies
 from service.schedule import Schedule
 from service.sealing import KEY_BYTES, KeyRing
@@ -74,7 +75,8 @@ class Service:
         self.store = Store(redis, self.metrics.observe_script, embedded=config.embedded)
         ring = KeyRing(_ring_keys(config))
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
-        self._door = Door({Request: Http(transport), Line: Terminal(), Mail: Smtp()})
+        self._smpp = Smpp()
+        self._door = Door({Request: Http(transport), Line: Terminal(), Mail: Smtp(), Submit: self._smpp})
         steps = {step for one in applications.values() for step in one.steps}
         self.circuits = Circuits(
             self.store, self.metrics, {(route.provider, step.channel) for step in steps for route in step.routes}
@@ -128,8 +130,10 @@ class Service:
             phone.warm({country for some in countries for country in some or ()})
 
     async def start(self) -> None:
-        """Begin to work: claim jobs, say what stands in the way of durability."""
+        """Begin to work: claim jobs, open sessions, say what stands in the way of durability."""
         self.schedule.start()
+        bound = {name: one for name, one in self.config.providers.items() if isinstance(one, Binds)}
+        self._smpp.start(bound, self._receive)
         try:
             worries = await self.store.durability()
             self.metrics.redis_durable.set(not worries)
@@ -138,6 +142,11 @@ class Service:
                 logger.warning(worry)
         except Unavailable:
             logger.warning("Redis is away: starting without it, ready when it is back")
+
+    async def _receive(self, provider: str, receipts: Sequence[Receipt]) -> None:
+        """Take receipts that came over a session."""
+        for verification in await self.deliveries.reported(provider, receipts):
+            self.schedule.nudge(verification)
 
     async def stop(self, seconds: float = 10.0) -> None:
         """Finish what is under way, for so long at most, and let everything go."""

@@ -67,5 +67,6 @@ def set_up(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("smpplib").setLevel(logging.ERROR)  # it warns of each parameter that is a vendor's own
     for chatty in ("httpx", "httpcore", "hpack", "uvicorn", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

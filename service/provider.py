@@ -155,7 +155,42 @@ class Mail:
     content: bytes = field(repr=False)
 
 
-Outgoing: TypeAlias = Request | Line | Mail
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A session with an SMSC (a carrier's centre for short messages), and what it is opened with: SMPP 3.4, 4.1.5."""
+
+    host: str
+    port: int
+    tls: bool
+    system_id: str
+    password: str = field(repr=False)
+    system_type: str
+    window: int
+    """Messages that may be on their way there without an answer."""
+    enquire_link: float
+    """Seconds after which the SMSC is asked whether it is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A short message for an SMSC: the parameters of its `submit_sm` by name (SMPP 3.4, 4.4.1)."""
+
+    bind: Bind
+    parameters: Mapping[str, int | str | bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """What an SMSC delivers by a `deliver_sm` (SMPP 3.4, 4.6.1), as far as receipts need it."""
+
+    esm_class: int
+    text: bytes = field(repr=False)
+    """What is in `short_message`, else in `message_payload`."""
+    receipted_message_id: bytes = b""
+    message_state: int | None = None
+
+
+Outgoing: TypeAlias = Request | Line | Mail | Submit
 """What the door can carry: one way out for each (`service.door`)."""
 
 
@@ -289,6 +324,18 @@ class HearsReplies(Protocol):
 
     def replies(self, webhook: Webhook, now: datetime) -> list[Reply]:
         """The replies in a webhook, once it is authenticated; raises Forged or Malformed."""
+
+
+@runtime_checkable
+class Binds(Protocol):
+    """A provider that is spoken to over a session which is held open; its receipts come over that."""
+
+    @property
+    def bind(self) -> Bind:
+        """The session."""
+
+    def delivered(self, message: Deliver) -> list[Receipt]:
+        """The receipts in a message from the SMSC; none in one from a person, or where nothing can be read."""
 
 
 @runtime_checkable

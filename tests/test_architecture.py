@@ -42,6 +42,10 @@ DOORS = {
     "aiohttp": {"door": "holds the connections over which they go"},
     "httpx_aiohttp": {"door": "is httpx's transport over those"},
     "aiosmtplib": {"door": "speaks to mail relays"},
+    "smpplib": {
+        "door": "writes and reads what goes over SMPP sessions",
+        "providers": "writes texts in the alphabet of short messages; nothing of it connects",
+    },
     "starlette": {
         "api": "answers HTTP",
         "app": "puts the routes of several listeners together, so it names the type",

@@ -107,6 +107,7 @@ def test_libraries_that_log_addresses_are_quiet(capsys: Capture) -> None:
     log.set_up("debug")
     for name in ("httpx", "httpcore.http2", "hpack.hpack", "uvicorn.error", "asyncio"):
         logging.getLogger(name).info("GET https://user:password@provider.example")
+    logging.getLogger("smpplib.command").warning("Unknown optional parameter type 0x1403, skipping")
     assert lines(capsys) == []
 
 

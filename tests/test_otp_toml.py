@@ -41,6 +41,7 @@ ENVIRONMENT = dict.fromkeys(re.findall(r'"env:([A-Z0-9_]+)"', EXAMPLE.read_text(
     "AZURE_ACCESS_KEY": base64.b64encode(b"azure").decode(),
     "SINCH_APPLICATION_SECRET": base64.b64encode(b"sinch").decode(),
     "SINCH_OLD_APPLICATION_SECRET": base64.b64encode(b"sinch before").decode(),
+    "SMPP_PASSWORD": "pass-wd",
     "TELNYX_PUBLIC_KEY": base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode(),
     "TELNYX_OLD_PUBLIC_KEY": base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode(),
 }

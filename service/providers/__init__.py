@@ -20,6 +20,7 @@ _CLASSES = {
     "plivo": "Plivo",
     "prelude": "Prelude",
     "sinch": "Sinch",
+    "smpp": "Smpp",
     "smtp": "Smtp",
     "sns": "Sns",
     "telegram": "Telegram",

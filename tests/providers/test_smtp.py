@@ -14,16 +14,11 @@ from datetime import UTC, datetime, timedelta
 from email.errors import HeaderParseError
 from email.message import EmailMessage
 from email.policy import SMTP as AS_SENT
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
@@ -33,6 +28,7 @@ from service.errors import Forged, Undelivered
 from service.provider import REASONS, Accepted, Channel, Mail, Message, Rejected, Response, Webhook
 from service.providers import smtp
 from service.providers.smtp import Smtp
+from tests.certificate import self_signed
 from tests.world import world
 
 pytestmark = pytest.mark.anyio
@@ -162,18 +158,8 @@ async def send(provider: Smtp, port: int, message: Message = MESSAGE) -> Accepte
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key with a certificate for 127.0.0.1 that nobody has signed but itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "relay.example")])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    now = datetime.now(UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    lasting = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    signed = lasting.add_extension(names, critical=False).sign(key, SHA256())
-    path = tmp_path_factory.mktemp("tls") / "relay.pem"
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(private + signed.public_bytes(Encoding.PEM))
-    return path
+    """A key with its certificate."""
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
