@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -22,6 +22,7 @@ from starlette import routing
 from service import config as settings
 from service import phone
 from service.api.auth import ApiKey, Gate
+from service.api.inbox import InboxApi
 from service.api.listener import Listener
 from service.api.ops import OpsApi
 from service.api.protocol import BoundedProtocol
@@ -36,12 +37,15 @@ from service.delivery import Deliveries
 from service.door import Door
 from service.door.http import Http
 from service.door.mail import Smtp
+from service.door.simulator import Player
 from service.door.smpp import Smpp
 from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
+from service.inbox import Inbox
 from service.metrics import Metrics
 from service.optout import OptOuts
-from service.provider import Binds, Line, Mail, Receipt, Request, Submit
+from service.provider import Binds, Line, Mail, Receipt, Request, Simulation, Submit
+from service.providers.simulator import Simulator
 from service.replies import Replies
 from service.schedule import Schedule
 from service.sealing import KEY_BYTES, KeyRing
@@ -57,7 +61,10 @@ _AUTO_START = 20.0
 
 
 class Service:
-    """Everything, built and connected. `client` and `transport` replace Redis and the network in tests."""
+    """Everything, built and connected.
+
+    `client`, `transport` and `sleep` replace Redis, the network and the passing of the simulator's time in tests.
+    """
 
     def __init__(
         self,
@@ -65,6 +72,7 @@ class Service:
         *,
         client: Redis | RedisCluster | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.config = config
         server, shards = config.settings.server, config.settings.shards
@@ -75,8 +83,17 @@ class Service:
         self.store = Store(redis, self.metrics.observe_script, embedded=config.embedded)
         ring = KeyRing(_ring_keys(config))
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
+        inbox, terminal = Inbox(self.store, ring, self._receive), Terminal()
         self._smpp = Smpp()
-        self._door = Door({Request: Http(transport), Line: Terminal(), Mail: Smtp(), Submit: self._smpp})
+        self._door = Door(
+            {
+                Request: Http(transport),
+                Line: terminal,
+                Mail: Smtp(),
+                Submit: self._smpp,
+                Simulation: Player(inbox, terminal, sleep),
+            }
+        )
         steps = {step for one in applications.values() for step in one.steps}
         self.circuits = Circuits(
             self.store, self.metrics, {(route.provider, step.channel) for step in steps for route in step.routes}
@@ -108,18 +125,26 @@ class Service:
             nudge=self.schedule.nudge,
             approved=self.deliveries.approved,
         )
-        api = VerificationsApi(self.verifications, Gate(_api_keys(config, applications)))
+        gate = Gate(_api_keys(config, applications))
+        api = VerificationsApi(self.verifications, gate)
         replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
         receipts = ReceiptsApi(self.deliveries, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
-        ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits)
+        ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits).routes()
+        if simulators := [one for one in config.providers.values() if isinstance(one, Simulator)]:
+            ops += InboxApi(inbox, gate, is_open=all(one.open for one in simulators)).routes()
         routes: dict[str, list[routing.Route]] = {}
         for address, some in (
             (server.api, api.routes()),
             (server.receipts, receipts.routes()),
-            (server.ops, ops.routes()),
+            (server.ops, ops),
         ):
             routes.setdefault(address, []).extend(some)
         self.listeners = {address: Listener(some, self.metrics) for address, some in routes.items()}
+
+    async def _receive(self, provider: str, receipts: Sequence[Receipt]) -> None:
+        """Take receipts from within; raises Unavailable."""
+        for verification in await self.deliveries.reported(provider, receipts):
+            self.schedule.nudge(verification)
 
     def warm(self) -> None:
         """Load what the first requests would wait for: the numbering plans of the countries that are served."""
@@ -142,11 +167,6 @@ class Service:
                 logger.warning(worry)
         except Unavailable:
             logger.warning("Redis is away: starting without it, ready when it is back")
-
-    async def _receive(self, provider: str, receipts: Sequence[Receipt]) -> None:
-        """Take receipts that came over a session."""
-        for verification in await self.deliveries.reported(provider, receipts):
-            self.schedule.nudge(verification)
 
     async def stop(self, seconds: float = 10.0) -> None:
         """Finish what is under way, for so long at most, and let everything go."""

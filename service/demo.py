@@ -1,4 +1,4 @@
-"""The service without a configuration: everything in this process, messages in this terminal. For trying out."""
+"""The service without a configuration: all in this process, the simulator's messages in this terminal. To try out."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def new_api_key() -> str:
 
 def config(key: str) -> Config:
     """The configuration of the demo, opened by this API key."""
-    steps = [{"channel": channel, "providers": ["console"], "wait": "60s"} for channel in ("sms", "whatsapp", "voice")]
+    steps = [{"channel": channel, "providers": ["simulator"], "wait": "5s"} for channel in ("sms", "whatsapp", "voice")]
     data = {
         "redis": "memory://",
         "shards": 4,
         "server": {"api": API, "receipts": API, "ops": OPS, "log_level": "warning"},
-        "providers": {"console": {"kind": "console"}},
+        "providers": {"simulator": {"kind": "simulator", "open": True, "late": "8s", "slow": "3s"}},
         "applications": {"demo": {"brand": "Demo", "api_keys": [digest(key)], "cascade": steps}},
     }
     return settings.check(data, KINDS, {})

@@ -112,17 +112,22 @@ class Number:
 
     @property
     def masked(self) -> str:
-        """The number as it may be seen: `+44******7123`.
-
-        The calling code and the last four digits, or fewer of them where fewer than four would be hidden.
-        """
-        code = next((self.e164[1:end] for end in (2, 3, 4) if self.e164[1:end] in _CALLING_CODES), "")
-        national = self.e164[1 + len(code) :]
-        hidden = max(4, len(national) - 4)
-        return f"+{code}{'*' * hidden}{national[hidden:]}"
+        """The number as it may be seen."""
+        return masked(self.e164)
 
     def __repr__(self) -> str:
         return f"Number({self.masked}, {self.country}, {self.kind})"
+
+
+def masked(e164: str) -> str:
+    """A number as it may be seen: `+44******7123`.
+
+    The calling code and the last four digits, or fewer of them where fewer than four would be hidden.
+    """
+    code = next((e164[1:end] for end in (2, 3, 4) if e164[1:end] in _CALLING_CODES), "")
+    national = e164[1 + len(code) :]
+    hidden = max(4, len(national) - 4)
+    return f"+{code}{'*' * hidden}{national[hidden:]}"
 
 
 def parse(text: str, country: str | None = None) -> Number:

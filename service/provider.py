@@ -105,6 +105,17 @@ class Message:
         """The token of the receipt address, for providers that have one address for all: they hand it back."""
         return self.receipt_url.rpartition("/")[2]
 
+    @property
+    def provider(self) -> str:
+        """The name of the provider that it goes by, as the receipt address has it."""
+        return self.receipt_url.split("/")[-2]
+
+    @property
+    def line(self) -> Line:
+        """What a terminal shows of it."""
+        text = " | ".join(self.text.splitlines())
+        return Line(f"[{self.application}] {self.channel} to {self.to}: {text}")
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -190,7 +201,24 @@ class Deliver:
     message_state: int | None = None
 
 
-Outgoing: TypeAlias = Request | Line | Mail | Submit
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """A message to a phone that is not there, and what is to become of it. Times are in seconds since it came."""
+
+    message: Message
+    refused: str | None = None
+    """The reason for which it is not taken."""
+    busy: bool = False
+    """Whether it is told, the first time, to come again."""
+    answered: float = 0.0
+    """When its sender hears that it was taken."""
+    receipts: tuple[tuple[float, Receipt], ...] = field(default=(), repr=False)
+    """What is reported of it, and when."""
+    shown: bool = False
+    """Whether the terminal shows it, once it was taken."""
+
+
+Outgoing: TypeAlias = Request | Line | Mail | Submit | Simulation
 """What the door can carry: one way out for each (`service.door`)."""
 
 

@@ -35,6 +35,9 @@ hash):
 `{m:<f>}:<provider>` (hash)
     Whose `delivery` a provider's message is, by a keyed hash of the provider's own id for it, where its receipts name
     nothing else; lives for two days. `early<n>` are receipts that came before; they wait for a minute.
+`verifyd:inbox` (hash)
+    The messages that the simulator took, for an hour after the latest: `last` (the id of the latest), `m<id>` (a
+    message, sealed), `s<id>` (when it came, whether its script still reports on it, and its status).
 `verifyd:probe` (string)
     What `/readyz` writes to see that Redis takes writes. Lives for a second.
 

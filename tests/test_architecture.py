@@ -20,7 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"app", "demo"}),
     frozenset({"api", "config"}),
     frozenset({"delivery", "providers", "replies", "verification"}),
-    frozenset({"requests"}),
+    frozenset({"inbox", "requests"}),
     frozenset({"application", "circuit", "code", "idempotency", "optout", "record", "schedule", "tally", "waits"}),
     frozenset({"cascade", "door", "phone", "sealing", "store"}),
     frozenset({"provider", "texts"}),

@@ -389,12 +389,12 @@ def test_serve_takes_its_file_from_the_environment_and_listens_on_a_socket(tmp_p
 
 
 def test_serve_loads_no_provider_that_is_not_configured(tmp_path: Path) -> None:
-    """Each costs memory; Python itself tells what it imports. The console, which is small, is always there."""
+    """Each costs memory; Python itself tells what it imports. Two small ones are always there."""
     path, _ = written(tmp_path)
     with Process("serve", path, home=tmp_path, environment={"PYTHONVERBOSE": "1"}) as process:
         process.said('"message":"serving"')
         loaded = re.findall(r"^import 'service\.providers\.(\w+)'", process.err, re.MULTILINE)
-        assert set(loaded) & set(KINDS) == {"console", "webhook"}
+        assert set(loaded) & set(KINDS) == {"console", "simulator", "webhook"}
 
 
 def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -569,12 +569,13 @@ def test_numbers_have_a_least_and_a_most(field: str, least: int, most: int) -> N
 
 
 def test_providers_that_report_need_to_know_where() -> None:
-    """The console reports nothing, nor does a mail relay."""
+    """The console and a mail relay report nothing, and the simulator from within."""
     data = top(server={})
     assert problems(data) == {"server.public_url": "needed: gw, voice must know where to send receipts"}
     steps = [sms("terminal")]
     relay = {"kind": "smtp", "host": "mail.example.com", "sender": "otp@example.com"}
-    data["providers"] = {"terminal": {"kind": "console"}, "relay": relay}
+    phone = {"kind": "simulator"}
+    data["providers"] = {"terminal": {"kind": "console"}, "relay": relay, "phone": phone}
     data["applications"] = {"shop": data["applications"]["shop"] | {"cascade": steps}}
     assert accepted(data).settings.server.public_url is None
 

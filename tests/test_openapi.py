@@ -51,6 +51,7 @@ META = {
     "whatsapp_from": "106540352242922",
     "template": "otp_code",
 }
+SIMULATOR = {"kind": "simulator"}
 AZURE = {
     "kind": "azure",
     "api_url": "https://contoso.communication.azure.com",
@@ -114,7 +115,7 @@ def test_the_file_is_valid() -> None:
 @pytest.mark.anyio
 async def test_the_file_and_the_routes_are_the_same() -> None:
     """Each path with its methods is in the file and on the listener that the file says, and nothing else is."""
-    async with world() as one:
+    async with world(_top={"providers": table()["providers"] | {"simulator": SIMULATOR}}) as one:
         routes = {
             (f"http://{address}", route.path, method.lower())
             for address, listener in one.service.listeners.items()
@@ -212,6 +213,7 @@ REQUESTS: dict[str, type[bodies.Body]] = {
     "ResendRequest": bodies.ResendBody,
     "CancelRequest": bodies.CancelBody,
     "FeedbackRequest": bodies.FeedbackBody,
+    "InboxRequest": bodies.InboxBody,
 }
 
 
@@ -430,6 +432,16 @@ def _token_for(provider: str, one: World, message: Sent) -> str:
     return f"{delivery}.{KeyRing(config.key_bytes(one.service.config)).writer.token(delivery, provider)}"
 
 
+async def _inbox(call: Caller, one: World) -> None:
+    """A message that the simulator took, and what is decided about it."""
+    await one.create("+447400123900")
+    (message,) = (await call("readInbox", key=READ_KEY)).json()["messages"]
+    assert (await call("readInbox", query={"before": message["id"]})).json() == {"messages": [], "before": None}
+    await call("readInbox", query={"before": "x"})
+    failed = await call("reportOnMessage", {"receipt": "failed"}, of=message["id"])
+    assert failed.json()["status"] == "failed"
+
+
 async def _without_redis(call: Caller, one: World, message: Sent) -> None:
     """Everything that needs Redis, while it is away."""
 
@@ -438,6 +450,7 @@ async def _without_redis(call: Caller, one: World, message: Sent) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(one.service.store, "run", away)
+        patch.setattr(one.service.store, "rows", away)
         patch.setattr(one.service.store, "probe", away)
         await call("startVerification", {"to": "+447400123456"})
         await call("checkCode", {"id": ANY_ID, "code": "123456"})
@@ -447,6 +460,8 @@ async def _without_redis(call: Caller, one: World, message: Sent) -> None:
         await call("giveFeedback", {"converted": True})
         await _receipts(call, one, message)
         await _replies(call)
+        await call("readInbox")
+        await call("reportOnMessage", {"receipt": "none"}, of="1")
         await call("isReady")
 
 
@@ -458,8 +473,12 @@ async def test_every_answer_of_the_file_is_given_as_it_is_described() -> None:
         {"hash": digest(READ_KEY), "scopes": ["read"]},
         {"hash": digest(GUARD_KEY), "scopes": ["guard"]},
     ]
-    providers = {"providers": table()["providers"] | {"meta": META, "azure": AZURE, "infobip": INFOBIP}}
-    async with world(api_keys=keys, own_code=True, sends=2, wrong_checks_per_day=1, _top=providers) as one:
+    more = {"meta": META, "azure": AZURE, "infobip": INFOBIP, "simulator": SIMULATOR}
+    providers = {"providers": table()["providers"] | more}
+    by_prefix = {"+4474001239": [{"channel": "sms", "providers": ["simulator"]}]}
+    async with world(
+        api_keys=keys, own_code=True, sends=2, wrong_checks_per_day=1, cascade_by_prefix=by_prefix, _top=providers
+    ) as one:
         call = Caller(one)
         for name in operations():
             await _refusals(call, name)
@@ -468,6 +487,7 @@ async def test_every_answer_of_the_file_is_given_as_it_is_described() -> None:
         await _receipts(call, one, message)
         await _replies(call)
         await _handshakes(call, one, message)
+        await _inbox(call, one)
         for name in ("isAlive", "isReady", "readMetrics", "readDescription"):
             await call(name)
         await _without_redis(call, one, message)
@@ -521,7 +541,8 @@ class Latest:
     def renew(self) -> None:
         """Build another service, that nothing has happened to."""
         server = table()["server"] | dict.fromkeys(("api", "receipts", "ops"), self.ADDRESS)
-        changes = {"own_code": True, "test_numbers": TEST_NUMBERS, "_top": {"server": server}}
+        providers = table()["providers"] | {"simulator": SIMULATOR}
+        changes = {"own_code": True, "test_numbers": TEST_NUMBERS, "_top": {"server": server, "providers": providers}}
         self._services.append(Service(config.check(table(**changes), KINDS, {})))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -32,6 +32,7 @@ from service.errors import Forged
 from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
 from service.provider import Webhook as Arrived
 from service.providers import KINDS
+from service.providers.simulator import ENDINGS, behaviour
 from tests.providers.test_contract import adapter
 from tests.redis_server import wait_until
 from tests.test_cli import PATIENCE, Process, client, free
@@ -59,6 +60,8 @@ API, OPS = "127.0.0.1:8080", "127.0.0.1:9090"
 ID = re.compile(r"ver_[0-9a-v]{22}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 CODE = re.compile(r"(?<![+\d])\d{6,8}(?!\d)")
+SPOKEN = re.compile(r"\d(, \d){5}")
+"""A code as it is said."""
 WAIT = re.compile(r'"retry_after": \d+')
 TRIES = 100
 """How often to read again what may take a moment to come about."""
@@ -92,6 +95,11 @@ def quoted(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
+def coded(text: str) -> str:
+    """A text without its code, written or said."""
+    return SPOKEN.sub("…", CODE.sub("…", text))
+
+
 class Reader:
     """Somebody who follows the README, in a shell beside the terminal of a service."""
 
@@ -114,7 +122,7 @@ class Reader:
                 self._compare(text)
             elif re.match(r"\[\w+\] ", text):
                 for line in text.splitlines():
-                    assert CODE.sub("…", self.message(line)) == CODE.sub("…", line)
+                    assert coded(self.message(line)) == coded(line)
 
     def message(self, like: str) -> str:
         """The next message in the service's terminal; its code is then `$CODE`."""
@@ -125,7 +133,8 @@ class Reader:
         wait_until(there, f"there is a message like {like}")
         message = re.findall(r"^\[.*$", self._service.out, re.MULTILINE)[self._read]
         self._read += 1
-        [self._names["CODE"]] = CODE.findall(message)
+        if written := CODE.search(message):
+            self._names["CODE"] = written[0]
         return str(message)
 
     def _run(self) -> None:
@@ -167,7 +176,7 @@ class Reader:
         for mine, theirs in zip(ID.findall(one), ID.findall(other), strict=False):
             if theirs not in self._ids.values():
                 self._ids.setdefault(mine, theirs)
-        return ID.sub(lambda found: self._ids.get(found[0], found[0]), one), other
+        return coded(ID.sub(lambda found: self._ids.get(found[0], found[0]), one)), coded(other)
 
 
 def test_the_first_minute_goes_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +308,21 @@ def test_the_kinds_of_providers_are_those_of_the_code() -> None:
     words = {quoted(kind)[0]: channels.removesuffix(", or as configured").split(", ") for kind, channels, *_ in rows}
     found = {kind: {Channel(name) for name in channels} for kind, channels in words.items()}
     assert found == {kind: adapter(kind).channels for kind in KINDS}
+
+
+def test_the_simulator_does_what_is_told() -> None:
+    """By each ending, on each channel."""
+    channels = (
+        (Channel.SMS,),
+        (Channel.WHATSAPP, Channel.TELEGRAM),
+        (Channel.VOICE, Channel.EMAIL),
+    )
+    rows = table("| last digits | by SMS | by WhatsApp, Telegram | by voice, e-mail |")
+    assert [ending for ending, *_ in rows] == [*ENDINGS, "others"]
+    for ending, *told in rows:
+        number = f"+4474001239{ending.replace('others', '56')}"
+        found = [[behaviour(number, channel) for channel in some] for some in channels]
+        assert found == [[words] * len(some) for words, some in zip(told, channels, strict=True)]
 
 
 def test_the_reasons_have_the_consequences_that_are_told() -> None:

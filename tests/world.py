@@ -6,6 +6,7 @@ The service is the real one with its real scripts, on the embedded store unless 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -142,13 +143,51 @@ class Gateway:
         return [message.channel for message in self.sent]
 
 
+class Sleepers:
+    """Those in the service who let time pass: they wake when `World.travel` comes to their time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._asleep: dict[asyncio.Task[Any], tuple[float, asyncio.Future[None]]] = {}
+
+    async def sleep(self, seconds: float) -> None:
+        """Return once so many seconds were travelled."""
+        task = asyncio.current_task()
+        if seconds <= 0 or task is None:
+            return
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asleep[task] = self.now + seconds, woken
+        try:
+            await woken
+        finally:
+            self._asleep.pop(task, None)
+
+    @property
+    def next(self) -> float:
+        """When the first of them wakes."""
+        return min((at for at, _ in self._asleep.values()), default=float("inf"))
+
+    async def wake(self, now: float) -> None:
+        """It is `now`: return when all who woke sleep again, or have done what they slept for."""
+        self.now = now
+        due = [(task, woken) for task, (at, woken) in self._asleep.items() if at <= now]
+        for task, woken in due:
+            del self._asleep[task]
+            woken.set_result(None)
+        while any(not task.done() and task not in self._asleep for task, _ in due):  # noqa: ASYNC110 - nobody signals it
+            await asyncio.sleep(0)
+
+
 class World:
     """A service, its gateway, and the clock."""
 
-    def __init__(self, service: Service, gateway: Gateway, clock: time_machine.Traveller) -> None:
+    def __init__(
+        self, service: Service, gateway: Gateway, clock: time_machine.Traveller, sleepers: Sleepers | None = None
+    ) -> None:
         self.service = service
         self.gateway = gateway
         self.clock = clock
+        self.sleepers = sleepers or Sleepers()
         server = service.config.settings.server
         self.api = self._client(server.api, KEY)
         self.receipts = self._client(server.receipts, None)
@@ -200,8 +239,14 @@ class World:
         await self.service.schedule.drain()
 
     async def travel(self, seconds: float) -> None:
-        """Let time pass, and the worker do what has become due."""
-        self.clock.shift(seconds)
+        """Let time pass, and whoever waits for it do what has become due."""
+        end = self.sleepers.now + seconds
+        while (at := self.sleepers.next) <= end:
+            self.clock.shift(at - self.sleepers.now)
+            await self.sleepers.wake(at)
+            await self.work()
+        self.clock.shift(end - self.sleepers.now)
+        self.sleepers.now = end
         await self.work()
 
     def metric(self, name: str, **labels: str) -> float:
@@ -231,9 +276,10 @@ async def world(*, client: Redis | RedisCluster | None = None, **changes: object
     """A running world; `changes` as for `table`, `client` instead of the embedded store."""
     gateway = Gateway()
     checked = config.check(table(**changes), KINDS, {})
-    service = Service(checked, client=client, transport=httpx.MockTransport(gateway))
+    sleepers = Sleepers()
+    service = Service(checked, client=client, transport=httpx.MockTransport(gateway), sleep=sleepers.sleep)
     with time_machine.travel(datetime.now(UTC), tick=True) as clock:
-        one = World(service, gateway, clock)
+        one = World(service, gateway, clock, sleepers)
         try:
             yield one
         finally:

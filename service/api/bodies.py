@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -131,6 +131,12 @@ class FeedbackBody(Body):
     """`POST /verifications/{id}/feedback`."""
 
     converted: bool
+
+
+class InboxBody(Body):
+    """`POST /inbox/{id}`."""
+
+    receipt: Literal["delivered", "failed", "none"]
 
 
 B = TypeVar("B", bound=Body)

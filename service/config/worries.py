@@ -8,6 +8,7 @@ from service import code as codes
 from service.config.faults import Fault, join, masked
 from service.config.tables import ApplicationTable, Config
 from service.providers.console import Console
+from service.providers.simulator import Simulator
 from service.segments import measure
 from service.texts import Texts
 
@@ -25,6 +26,9 @@ def worries(config: Config) -> Iterator[Fault]:
     for name, provider in config.providers.items():
         if name in used and isinstance(provider, Console):
             yield f"providers.{name}", "the console prints codes and numbers to the terminal: for trying out only"
+        if name in used and isinstance(provider, Simulator):
+            seen = "whoever reaches server.ops" if provider.open else "the application's API keys"
+            yield f"providers.{name}", f"the simulator sends nothing and shows codes to {seen}: for trying out only"
     for name, application in config.settings.applications.items():
         for number in application.test_numbers:
             yield f"applications.{name}.test_numbers", f"{masked(number)} has a fixed code and no limits"

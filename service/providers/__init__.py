@@ -19,6 +19,7 @@ _CLASSES = {
     "msg91": "Msg91",
     "plivo": "Plivo",
     "prelude": "Prelude",
+    "simulator": "Simulator",
     "sinch": "Sinch",
     "smpp": "Smpp",
     "smtp": "Smtp",

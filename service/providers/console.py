@@ -26,8 +26,7 @@ class Console(BaseModel):
 
     def request(self, message: Message, now: datetime) -> Line:  # noqa: ARG002 - a line needs no time
         """The message in one line."""
-        text = " | ".join(message.text.splitlines())
-        return Line(f"[{message.application}] {message.channel} to {message.to}: {text}")
+        return message.line
 
     def read(self, response: Response) -> Accepted | Rejected:  # noqa: ARG002 - the contract has an answer to read
         """A terminal takes everything."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from service.guard.limits import seconds
 
 
 def _api_url(value: str) -> str:
@@ -19,6 +21,14 @@ def _api_url(value: str) -> str:
 
 ApiUrl = Annotated[str, AfterValidator(_api_url)]
 """What the paths of an API are put behind."""
+
+
+def _duration(value: object) -> object:
+    return seconds(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[int, BeforeValidator(_duration)]
+"""Seconds, written as `"30s"`."""
 
 Text = Annotated[str, Field(min_length=1)]
 Secret = Annotated[SecretStr, Field(min_length=1)]

@@ -37,6 +37,7 @@ from service.provider import (
 )
 from service.providers import KINDS
 from service.providers.console import Console
+from service.providers.simulator import Simulator
 from service.texts import Texts
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -45,16 +46,20 @@ TOKEN = "ver_00aaaaaaaaaaaaaaaaaaaa.0.Zk3vB1xq8LwT5yRj2NcPdA"
 TEXTS = Texts()
 
 
+LOCAL: dict[str, Provider] = {"console": Console(), "simulator": Simulator()}
+"""Those that send nothing over a network, and need no settings."""
+
+
 @cache
 def adapter(kind: str) -> Any:
     """The provider as its own tests set it up."""
-    if kind == "console":
-        return Console()
+    if kind in LOCAL:
+        return LOCAL[kind]
     there = vars(import_module(f"tests.providers.test_{kind}")).values()
     return next(one for one in there if isinstance(one, KINDS[kind]))
 
 
-OVER_HTTP = [kind for kind in KINDS if kind not in {"console", "smpp", "smtp"}]
+OVER_HTTP = [kind for kind in KINDS if kind not in {"console", "simulator", "smpp", "smtp"}]
 """The others have no URL, no headers and no status of HTTP: their own tests ask what is asked of these here."""
 SENDS = [(kind, channel) for kind in OVER_HTTP for channel in sorted(adapter(kind).channels)]
 

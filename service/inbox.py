@@ -1,0 +1,93 @@
+"""The inbox of the simulator: the messages that it took, in Redis, so that every replica shows all of them.
+
+They hold codes and whole numbers, so they are sealed as everything else; and they are the latest only, for an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import orjson
+
+from service.provider import Message, Receipt, Status
+from service.sealing import KeyRing
+from service.store import Store
+
+KEY = "verifyd:inbox"
+MOST = 10_000
+"""Messages that are kept: older ones go."""
+TTL_MS = 3600 * 1000
+"""How long they are kept after the latest."""
+
+_BOUND = b"inbox"
+
+Receive = Callable[[str, Sequence[Receipt]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message in the inbox; `status` is the latest that was reported of it, `reference` the token of its receipts."""
+
+    id: int
+    at: datetime
+    application: str
+    channel: str
+    provider: str
+    delivery: str
+    reference: str = field(repr=False)
+    to: str = field(repr=False)
+    text: str = field(repr=False)
+    status: str
+
+
+class Inbox:
+    """Keeps messages and reports on them; `receive` takes the receipts of a provider."""
+
+    def __init__(self, store: Store, ring: KeyRing, receive: Receive) -> None:
+        self._store = store
+        self._ring = ring
+        self._receive = receive
+
+    async def keep(self, message: Message) -> int:
+        """Keep a message; its id, one above that of the message before. Raises Unavailable."""
+        said = {
+            "application": message.application,
+            "channel": message.channel,
+            "provider": message.provider,
+            "delivery": message.delivery,
+            "reference": message.reference,
+            "to": message.to,
+            "text": message.text,
+        }
+        sealed = self._ring.writer.seal(orjson.dumps(said), _BOUND)
+        return (await self._store.run("inbox_keep", [KEY], [sealed, Status.ACCEPTED, MOST, TTL_MS])).number
+
+    async def report(self, name: int, provider: str, receipt: Receipt) -> None:
+        """Report on a message as its script says, unless somebody took it in hand. Raises Unavailable."""
+        noted = await self._store.run("inbox_report", [KEY], [name, receipt.status, "script"])
+        if noted.outcome != "passed":
+            await self._receive(provider, [receipt])
+
+    async def take(self, entry: Entry, status: Status | None, reason: str | None = None) -> Entry:
+        """Take a message in hand: its script ends, and this is reported of it now, or nothing. Raises Unavailable."""
+        await self._store.run("inbox_report", [KEY], [entry.id, status or "", "hand"])
+        if status is not None:
+            await self._receive(entry.provider, [Receipt(status, reason, entry.delivery, entry.reference)])
+        return await self.find(entry.id) or entry
+
+    async def find(self, name: int) -> Entry | None:
+        """A message by its id. Raises Unavailable, Unreadable."""
+        found = await self.read(name + 1, 1)
+        return found[0] if found and found[0].id == name else None
+
+    async def read(self, before: int, most: int) -> list[Entry]:
+        """So many messages before an id (0: the latest), the newest first. Raises Unavailable, Unreadable."""
+        found = await self._store.rows("inbox_read", [KEY], [before, most])
+        return [self._entry(*one) for one in zip(found[::3], found[1::3], found[2::3], strict=True)]
+
+    def _entry(self, name: int, state: bytes, sealed: bytes) -> Entry:
+        at, _, status = state.decode().split(" ")
+        said = orjson.loads(self._ring.open(sealed, _BOUND))
+        return Entry(id=name, at=datetime.fromtimestamp(int(at) / 1000, UTC), status=status, **said)
