@@ -112,16 +112,17 @@ class Process:
 
 
 @contextmanager
-def processes(configuration: Table, gateway: Gateway, count: int) -> Iterator[Sequence[Process]]:
+def processes(configuration: Table, gateway: Gateway | None, count: int) -> Iterator[Sequence[Process]]:
     """So many services, ready, named "0", "1", …; when left, they are dead.
 
-    Each sends through the providers of `configuration`, all of them at `gateway` under its own name.
+    Each sends through the providers of `configuration`, all of them at `gateway`, if there is one, under its own name.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="verifyd-")))
         started = []
         for name in map(str, range(count)):
-            providers = {key: one | {"url": gateway.url(name)} for key, one in configuration["providers"].items()}
+            place = {} if gateway is None else {"url": gateway.url(name)}
+            providers = {key: one | place for key, one in configuration["providers"].items()}
             process = Process(name, configuration | {"providers": providers}, directory)
             process.start()
             stack.callback(process.kill)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count, cycle
 from random import Random
+from typing import Any
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from tests.faults.gateway import Gateway, Message
 from tests.faults.processes import Process, processes
 from tests.faults.waiting import until
 from tests.redis_server import RedisServer
-from tests.world import table
+from tests.world import KEY, table
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
@@ -40,7 +41,7 @@ async def test_what_was_accepted_is_delivered_however_often_replicas_die(server:
     configuration = table(countries=["GB"], _top={"redis": server.url, "shards": 8})
     with Gateway() as gateway, processes(configuration, gateway, REPLICAS) as replicas:
         gateway.delay = SEND
-        async with load(replicas) as accepted:
+        async with load(replicas, map("+447401{:06d}".format, count())) as accepted:
             killed = await kill_and_restart(replicas)
         assert accepted
 
@@ -57,11 +58,68 @@ async def test_what_was_accepted_is_delivered_however_often_replicas_die(server:
         sys.stdout.write(f"{len(accepted)} accepted, {len(killed)} kills, {len(duplicates)} duplicates\n")
 
 
+async def test_every_cascade_ends_however_often_replicas_die(server: RedisServer) -> None:
+    """What a dead one would have reported is silence; what comes twice was in hand; no step is taken twice."""
+    channels = ("sms", "whatsapp", "voice")
+    configuration = table(
+        countries=["GB"],
+        cascade=[{"channel": channel, "providers": ["simulator"], "wait": "3s"} for channel in channels],
+        _top={"redis": server.url, "shards": 8, "providers": {"simulator": {"kind": "simulator", "slow": "1s"}}},
+    )
+    del configuration["applications"]["other"]
+    endings = cycle(("02", "03", "06", "07", "09", "13", "14"))
+    numbers = (f"+447401{n:04d}{next(endings)}" for n in count())
+    with processes(configuration, None, REPLICAS) as replicas:
+        async with load(replicas, numbers, pause=0.05) as accepted:
+            killed = await kill_and_restart(replicas)
+        async with replicas[0].client() as api, replicas[0].ops() as ops:
+            going = set(accepted)
+
+            async def over() -> bool:
+                for name in sorted(going):
+                    if not ended((await api.get(f"/verifications/{name}")).json(), channels):
+                        return False
+                    going.discard(name)
+                return True
+
+            assert accepted
+            await until(over, "every cascade has ended", 2 * LEASE_MS / 1000 + 3 * 3 + 5)
+            sent = await inbox(ops)
+        copies = Counter(message["delivery"] for message in sent)
+        duplicates = copies.total() - len(copies)
+        assert {name for name in accepted if copies[f"{name}.0"] == 0} == set()
+        assert max(copies.values()) <= 1 + KILLS
+        assert duplicates <= KILLS * HANDS
+        # To be read with `pytest -rP`, as above.
+        sys.stdout.write(
+            f"{len(accepted)} cascades, {len(sent)} messages, {len(killed)} kills, {duplicates} duplicates\n"
+        )
+
+
+def ended(found: dict[str, Any], channels: Sequence[str]) -> bool:
+    """Whether a cascade came to its end: something was delivered, or all was tried; each channel once, in order."""
+    deliveries = found["deliveries"]
+    tried = [delivery["channel"] for delivery in deliveries]
+    assert tried == list(channels[: len(tried)])
+    last = deliveries[-1]["status"]
+    return last == "delivered" or (len(tried) == len(channels) and last in {"failed", "unknown"})
+
+
+async def inbox(ops: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """All that the simulator took."""
+    found: list[dict[str, Any]] = []
+    page: dict[str, Any] = {"before": 0}
+    while page["before"] is not None:
+        query = {"before": page["before"]} if page["before"] else {}
+        page = (await ops.get("/inbox", params=query, headers={"authorization": f"Bearer {KEY}"})).json()
+        found += page["messages"]
+    return found
+
+
 @asynccontextmanager
-async def load(replicas: Sequence[Process]) -> AsyncIterator[set[str]]:
-    """Callers that create without a pause while the context is entered; the ids of what was accepted."""
+async def load(replicas: Sequence[Process], numbers: Iterator[str], pause: float = 0.0) -> AsyncIterator[set[str]]:
+    """Callers that create again and again while the context is entered; the ids of what was accepted."""
     accepted: set[str] = set()
-    numbers = count()
     over = asyncio.Event()
 
     async def call() -> None:
@@ -69,12 +127,13 @@ async def load(replicas: Sequence[Process]) -> AsyncIterator[set[str]]:
             clients = cycle([await stack.enter_async_context(replica.client()) for replica in replicas])
             while not over.is_set():
                 try:
-                    answer = await next(clients).post("/verifications", json={"to": f"+447401{next(numbers):06d}"})
+                    answer = await next(clients).post("/verifications", json={"to": next(numbers)})
                 except httpx.TransportError:
                     await asyncio.sleep(0.01)  # that one is dead: what it did with the request, nobody knows
                     continue
                 if answer.status_code == 201:
                     accepted.add(answer.json()["id"])
+                await asyncio.sleep(pause)  # so that the load leaves time for what it sets in motion
 
     callers = [asyncio.create_task(call()) for _ in range(CALLERS)]
     try:
