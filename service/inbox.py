@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from service.errors import Unreadable
 from service.provider import Message, Receipt, Status
 from service.sealing import KeyRing
 from service.store import Store
@@ -78,16 +79,24 @@ class Inbox:
         return await self.find(entry.id) or entry
 
     async def find(self, name: int) -> Entry | None:
-        """A message by its id. Raises Unavailable, Unreadable."""
-        found = await self.read(name + 1, 1)
+        """A message by its id. Raises Unavailable."""
+        found, _ = await self.read(name + 1, 1)
         return found[0] if found and found[0].id == name else None
 
-    async def read(self, before: int, most: int) -> list[Entry]:
-        """So many messages before an id (0: the latest), the newest first. Raises Unavailable, Unreadable."""
-        found = await self._store.rows("inbox_read", [KEY], [before, most])
-        return [self._entry(*one) for one in zip(found[::3], found[1::3], found[2::3], strict=True)]
+    async def read(self, before: int, most: int) -> tuple[list[Entry], int | None]:
+        """So many messages before an id (0: the latest), the newest first, and before which id there are more.
 
-    def _entry(self, name: int, state: bytes, sealed: bytes) -> Entry:
+        Those under a key that has left the ring are left out. Raises Unavailable.
+        """
+        found = await self._store.rows("inbox_read", [KEY], [before, most])
+        entries = [self._entry(*one) for one in zip(found[::3], found[1::3], found[2::3], strict=True)]
+        more = len(entries) == most and found[-3] > 1
+        return [entry for entry in entries if entry is not None], found[-3] if more else None
+
+    def _entry(self, name: int, state: bytes, sealed: bytes) -> Entry | None:
         at, _, status = state.decode().split(" ")
-        said = orjson.loads(self._ring.open(sealed, _BOUND))
+        try:
+            said = orjson.loads(self._ring.open(sealed, _BOUND))
+        except Unreadable:
+            return None
         return Entry(id=name, at=datetime.fromtimestamp(int(at) / 1000, UTC), status=status, **said)

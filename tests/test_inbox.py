@@ -15,7 +15,7 @@ from service.app import Service
 from service.providers import KINDS
 from service.store import connect
 from tests.providers.test_simulator import CASCADE, fates, simulated
-from tests.world import KEY, OTHER_KEY, READ_KEY, World, table, world
+from tests.world import KEY, NEXT_SECRET_KEY, OTHER_KEY, READ_KEY, World, table, world
 
 pytestmark = pytest.mark.anyio
 
@@ -135,6 +135,23 @@ async def test_redis_has_neither_number_nor_code() -> None:
         for secret in (NUMBER[1:], NUMBER[3:], code, "sign-in", "shop"):
             assert secret.encode() not in kept[b"m1"]
         assert kept[b"s1"].split(b" ")[1:] == [b"script", b"accepted"]
+
+
+async def test_messages_under_a_key_that_was_dropped_are_left_out() -> None:
+    """The others are shown all the same."""
+    redis = connect("memory://")
+    assert isinstance(redis, Redis)
+    async with world(client=redis, **simulated()) as one:
+        await one.create(NUMBER)
+        changed = simulated()
+        changed["_top"]["secrets"] = {"keys": [NEXT_SECRET_KEY]}
+        other = Service(config.check(table(**changed), KINDS, {}), client=redis, sleep=one.sleepers.sleep)
+        later = World(other, one.gateway, one.clock)
+        await later.create("+447400123920")
+        assert [message["id"] for message in await messages(later)] == [2]
+        assert [message["id"] for message in await messages(one)] == [1]
+        assert (await ask(later, "/inbox/1", {"receipt": "failed"})).status_code == 404
+        await one.travel(1)
 
 
 @pytest.mark.parametrize(("receipt", "status", "channels"), [("failed", "failed", 2), ("delivered", "delivered", 1)])

@@ -48,10 +48,9 @@ class InboxApi:
         if "before" in request.query_params and not _NAME.fullmatch(before):
             errors = [{"path": "query.before", "message": "write the id of a message"}]
             raise Problem("invalid_request", "query.before: write the id of a message", {"errors": errors})
-        found = await self._inbox.read(int(before or 0), PAGE)
-        more = len(found) == PAGE and found[-1].id > 1
+        found, more = await self._inbox.read(int(before or 0), PAGE)
         messages = [self._shown(one) for one in found if sees in {None, one.application}]
-        return _answer({"messages": messages, "before": found[-1].id if more else None})
+        return _answer({"messages": messages, "before": more})
 
     async def take(self, request: Request) -> Response:
         """`POST /inbox/{id}`: what its script has not reported yet is not reported; this is."""

@@ -1,8 +1,9 @@
 """The benchmark: `python -m tests.bench` measures verifyd on a real Redis, and beside it otpgateway where there is one.
 
 In a round every service gets the same work at every number of connections: creates for a while, until all their
-messages are at the gateway; then a wrong guess for each; then the right one. The services take turns, and the median
-round counts. Figures of two runs, or of two machines, say little beside each other: ratios within one do.
+messages are at the gateway; then, for verifyd, a receipt for each; then a wrong guess for each; then the right one. The
+services take turns, and the median round counts. At last there are cascades, over the simulator. Figures of two runs,
+or of two machines, say little beside each other: ratios within one do.
 """
 
 from __future__ import annotations
@@ -14,21 +15,26 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 from pathlib import Path
 
 from tests.bench.load import Expected, Load, drive, percentile
-from tests.bench.report import Figures, Latency, Report
+from tests.bench.report import Cascades, Figures, Latency, Report
 from tests.bench.servers import Cores, Counters, Gateway, Message, Replicas, info, on, start_seconds
-from tests.bench.targets import Target, otpgateway, verifyd, wrong
+from tests.bench.targets import TAKEN, Target, otpgateway, receipt, verifyd, wrong
 from tests.redis_server import HOST, RedisServer
 
 _DRAIN_SECONDS = 60.0
 _SHORT = 0.5
 """Seconds for warming up, and for the ceiling; less when everything is to be short."""
 _PERIODIC = "jobs_claim"
+PER_MINUTE = 1_000
+"""Cascades."""
+_CASCADE_ROUNDS = 10
+"""For how many times the seconds of a round cascades are started: they are few in a second."""
 
 Service = Replicas | None
 """What can be looked into, which a peer cannot."""
@@ -48,7 +54,7 @@ class Bench:
     fresh: Iterator[str] = field(default_factory=numbers)
 
     def round(self, target: Target, service: Service, connections: int, seconds: float) -> list[Figures]:
-        """Create for so many seconds, guess wrongly, guess rightly."""
+        """Create for so many seconds, report each message where receipts are taken, guess wrongly, guess rightly."""
         self.redis.command("FLUSHALL")
         used = int(info(self.redis)["used_memory"])
         before = service.counters() if service else None
@@ -58,11 +64,13 @@ class Bench:
             messages_per_second=len(messages) / (max(message.at for message in messages) - load.began),
             pending_bytes=(int(info(self.redis)["used_memory"]) - used) / len(messages) if service else math.nan,
         )
+        reported = [_receipts(target, service, messages, connections)] if service else []
         guesses = [(one.verification, one.code) for one in messages]
         mistaken = (target.check(name, wrong(code)) for name, code in guesses)
         right = (target.check(name, code) for name, code in guesses)
         return [
             created,
+            *reported,
             _check(target, "wrong check", mistaken, target.wrong, connections, service),
             _check(target, "right check", right, target.right, connections, service),
         ]
@@ -90,6 +98,27 @@ class Bench:
             service=target.name, rate=rate, p50_ms=percentile(took, 50) * 1000, p99_ms=percentile(took, 99) * 1000
         )
 
+    def cascades(self, service: Replicas, seconds: float) -> Cascades:
+        """Start cascades at `PER_MINUTE` for so many seconds, and wait until each has come to its end."""
+        target, endings = service.cascades, cycle(("06", "07"))
+        before, lags, delivered = service.counters(), service.lags(), service.delivered("voice")
+        requests = (target.create(f"{number[:-2]}{next(endings)}") for number in islice(self.fresh, 0, None, 100))
+        rate = PER_MINUTE / 60
+        load = drive(target.addresses, requests, target.created, connections=4, seconds=seconds, rate=rate)
+        started = len(load.took) - load.unexpected.total()
+        until = time.monotonic() + _DRAIN_SECONDS
+        while (ended := service.delivered("voice") - delivered) < started and time.monotonic() < until:
+            time.sleep(0.1)
+        late = service.lags() - lags
+        return Cascades(
+            per_minute=PER_MINUTE,
+            started=started,
+            ended=ended,
+            p50_ms=_within(late, 50) * 1000,
+            p99_ms=_within(late, 99) * 1000,
+            cpu_us=service.counters().since(before).cpu / started * 1e6,
+        )
+
     def _drained(self, target: Target, expected: int) -> Sequence[Message]:
         """The first message of every verification, once there are so many."""
         arrived: dict[str, Message] = {}
@@ -101,6 +130,19 @@ class Bench:
             for message in self.gateway.take(target):
                 arrived.setdefault(message.verification, message)
         return list(arrived.values())
+
+
+def _within(late: Mapping[float, int], percent: float) -> float:
+    """The first edge of a histogram's buckets that so many percent do not exceed; not a number when there are none."""
+    most = max(late.values(), default=0) * percent / 100
+    return next((edge for edge, count in sorted(late.items()) if count >= most), math.nan)
+
+
+def _receipts(target: Target, service: Replicas, messages: Sequence[Message], connections: int) -> Figures:
+    before = service.counters()
+    requests = [receipt(message.receipts, service.signing) for message in messages]
+    load = drive(service.receipts, iter(requests), TAKEN, connections=connections, seconds=_DRAIN_SECONDS)
+    return _figures(target, "receipt", connections, load, service, before)
 
 
 def _check(
@@ -163,6 +205,7 @@ def run(options: argparse.Namespace) -> Report:
         for target, _ in targets:
             half = report.figure(target.name, "create", most).messages_per_second / 2
             report.latencies.append(bench.latency(target, most, options.seconds, half))
+        report.cascades = bench.cascades(service, _CASCADE_ROUNDS * options.seconds)
         report.memory_after = service.memory()
         if options.replicas:
             service.stop()

@@ -51,6 +51,20 @@ class Latency:
     p99_ms: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cascades:
+    """Cascades from SMS over WhatsApp to voice, by the simulator, at so many a minute."""
+
+    per_minute: float
+    started: int
+    ended: int
+    p50_ms: float
+    """Of the due jobs, so many percent were late by no more than this: an edge of the histogram's buckets."""
+    p99_ms: float
+    cpu_us: float
+    """CPU of the service for each cascade, the simulator's part and what comes around every second included."""
+
+
 @dataclass(kw_only=True)
 class Report:
     """A whole run."""
@@ -63,6 +77,7 @@ class Report:
     memory_after: float = math.nan
     figures: list[Figures] = field(default_factory=list)
     latencies: list[Latency] = field(default_factory=list)
+    cascades: Cascades | None = None
     two: list[Figures] = field(default_factory=list)
     """The acts with two replicas."""
 
@@ -72,8 +87,9 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether every answer was as it should be."""
-        return not any(one.unexpected for one in (*self.figures, *self.two))
+        """Whether every answer was as it should be, and every cascade came to its end."""
+        lost = self.cascades is not None and self.cascades.ended < self.cascades.started
+        return not lost and not any(one.unexpected for one in (*self.figures, *self.two))
 
     def json(self) -> bytes:
         """The report for machines; what is not a number is null."""
@@ -94,12 +110,18 @@ class Report:
                 f"{latency.service}: create to message at the gateway, {latency.rate:,.0f}/s (half load): "
                 f"p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms"
             )
+        if (one := self.cascades) is not None:
+            yield (
+                f"cascades: {one.per_minute:,.0f} a minute, {one.ended} of {one.started} ended; due jobs late by "
+                f"p50 {one.p50_ms:g} ms, p99 {one.p99_ms:g} ms at most; {_number(one.cpu_us)} us of CPU each, which is "
+                f"{one.per_minute / 60 * one.cpu_us / 1e6:.0%} of the core"
+            )
         yield f"memory: {_number(self.memory_idle / _MIB)} MiB idle, {_number(self.memory_after / _MIB)} MiB after"
         yield f"start to ready: {self.start_seconds:.2f} s"
-        for act, one in {one.act: one for one in self.figures if one.service == VERIFYD}.items():
-            yield f"scripts per {act}: {', '.join(f'{name} {calls:.2f}' for name, calls in one.scripts.items())}"
+        for act, mine in {each.act: each for each in self.figures if each.service == VERIFYD}.items():
+            yield f"scripts per {act}: {', '.join(f'{name} {calls:.2f}' for name, calls in mine.scripts.items())}"
             if act == "create":
-                yield f"Redis memory per pending verification: {_number(one.pending_bytes)} bytes"
+                yield f"Redis memory per pending verification: {_number(mine.pending_bytes)} bytes"
         if not self.clean:
             yield "THE FIGURES ABOVE MEAN NOTHING where answers were unexpected."
 

@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from service.api.auth import digest
 from tests.bench.load import Address
@@ -40,8 +42,8 @@ _SCRIPT_CALLS = re.compile(r'^otp_redis_seconds_count\{script="(\w+)"\} ([0-9.e+
 _RSS = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 _PROC = Path("/proc")
 
-# A single step that waits as long as it may, so that no wait is over while something else is measured; no limits for a
-# number, since it is not the guard that is measured here.
+# `bench` has a single step that waits as long as it may, so that no wait is over while something else is measured;
+# `cascades` has three. No limits for a number, since it is not the guard that is measured here.
 _CONFIGURATION = """
 redis = "{redis}"
 [server]
@@ -65,6 +67,17 @@ brand = "Bench"
 api_keys = ["{key}"]
 countries = ["GB"]
 cascade = [{{channel = "sms", providers = ["gateway"], wait = "900s"}}]
+[providers.simulator]
+kind = "simulator"
+[applications.cascades]
+brand = "Bench"
+api_keys = ["{cascades_key}"]
+countries = ["GB"]
+cascade = [
+  {{channel = "sms", providers = ["simulator"], wait = "3s"}},
+  {{channel = "whatsapp", providers = ["simulator"], wait = "3s"}},
+  {{channel = "voice", providers = ["simulator"], wait = "3s"}},
+]
 """
 
 
@@ -124,6 +137,7 @@ class Message:
     to: str
     verification: str
     code: str
+    receipts: str
 
 
 class Gateway:
@@ -183,7 +197,7 @@ class Replicas:
 
     def __init__(self, cores: Sequence[frozenset[int]], redis: RedisServer, gateway: Gateway) -> None:
         self._redis = redis
-        self._key = f"vk_{secrets.token_urlsafe(16)}"
+        self._key, self._cascades_key = (f"vk_{secrets.token_urlsafe(16)}" for _ in range(2))
         self._folder = tempfile.TemporaryDirectory(prefix="verifyd-bench-")
         self._secrets = [base64.b64encode(secrets.token_bytes(size)).decode() for size in (32, 24)]
         self._running: list[tuple[subprocess.Popen[bytes], dict[str, int]]] = []
@@ -198,6 +212,40 @@ class Replicas:
     def target(self) -> Target:
         """How to ask it."""
         return verifyd(tuple((HOST, ports["api"]) for _, ports in self._running), self._key)
+
+    @property
+    def cascades(self) -> Target:
+        """How to ask for cascades over the simulator."""
+        return verifyd(self.target.addresses, self._cascades_key)
+
+    @property
+    def receipts(self) -> tuple[Address, ...]:
+        """Where receipts are taken."""
+        return tuple((HOST, ports["receipts"]) for _, ports in self._running)
+
+    @property
+    def signing(self) -> str:
+        """What the gateway signs them with."""
+        return f"whsec_{self._secrets[1]}"
+
+    def samples(self, name: str) -> Iterator[Sample]:
+        """What the metrics have under a name."""
+        for _, ports in self._running:
+            for family in text_string_to_metric_families(_get(ports["ops"], "/metrics")[1].decode()):
+                yield from (sample for sample in family.samples if sample.name == name)
+
+    def lags(self) -> Counter[float]:
+        """How many due jobs were late by no more than so many seconds."""
+        found: Counter[float] = Counter()
+        for sample in self.samples("otp_job_lag_seconds_bucket"):
+            found[float(sample.labels["le"])] += int(sample.value)
+        return found
+
+    def delivered(self, channel: str) -> int:
+        """How many messages the simulator reported as delivered over a channel."""
+        labels = {"provider": "simulator", "channel": channel, "status": "delivered"}
+        found = self.samples("otp_deliveries_total")
+        return sum(int(sample.value) for sample in found if labels.items() <= sample.labels.items())
 
     def counters(self) -> Counters:
         """What was counted up to now."""
@@ -228,16 +276,17 @@ class Replicas:
 
     def _start(self, cores: frozenset[int], gateway: Gateway) -> None:
         ports = dict(zip(("api", "receipts", "ops"), _free_ports(3), strict=True))
-        secret, signing = self._secrets
+        secret = self._secrets[0]
         file = Path(self._folder.name, f"{ports['api']}.toml")
         file.write_text(
             _CONFIGURATION.format(
                 redis=self._redis.url,
                 host=HOST,
                 secret=secret,
-                signing=f"whsec_{signing}",
+                signing=self.signing,
                 gateway=gateway.url,
                 key=digest(self._key),
+                cascades_key=digest(self._cascades_key),
                 **ports,
             )
         )

@@ -25,15 +25,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
+from standardwebhooks import Webhook
 
 from tests.bench.load import Address, Expected
 
-Sent = tuple[str, str, str]
-"""The number that a message went to, the name of its verification, and the code in it."""
+Sent = tuple[str, str, str, str]
+"""The number that a message went to, the name of its verification, the code in it, and the path for its receipts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def verifyd(addresses: tuple[Address, ...], key: str) -> Target:
 
     def read(message: Any) -> Sent:
         data = message["data"]
-        return data["to"], data["delivery"].partition(".")[0], data["code"]
+        return data["to"], data["delivery"].partition(".")[0], data["code"], urlsplit(data["receipt_url"]).path
 
     return Target(
         name="verifyd",
@@ -70,6 +72,21 @@ def verifyd(addresses: tuple[Address, ...], key: str) -> Target:
     )
 
 
+def receipt(path: str, secret: str) -> bytes:
+    """What a gateway reports of a message that was delivered, signed with this secret."""
+    now = datetime.now(UTC)
+    data = {"status": "delivered", "reason": None}
+    body = orjson.dumps({"type": "delivery.receipt", "timestamp": now, "data": data})
+    name = path.rpartition("/")[2]
+    signature = Webhook(secret).sign(name, now, body.decode())
+    signed = f"webhook-id: {name}\r\nwebhook-timestamp: {int(now.timestamp())}\r\nwebhook-signature: {signature}\r\n"
+    return _request("POST", path, "none", "application/json", body, signed)
+
+
+TAKEN = Expected(b"200", b'"status":"ok"')
+"""The answer to a receipt."""
+
+
 def otpgateway(url: str, credentials: str, provider: str) -> Target:
     """The peer at `url`; `credentials` are `namespace:secret`, `provider` the name of its webhook."""
     parts = urlsplit(url)
@@ -77,7 +94,7 @@ def otpgateway(url: str, credentials: str, provider: str) -> Target:
 
     def read(message: Any) -> Sent:
         data = message["otp"]
-        return data["to"], data["id"], data["otp"]
+        return data["to"], data["id"], data["otp"], ""
 
     return Target(
         name="otpgateway",
@@ -104,9 +121,9 @@ def _form(method: str, name: str, authorization: str, body: str) -> bytes:
     return _request(method, f"/api/otp/{name}", authorization, "application/x-www-form-urlencoded", body.encode())
 
 
-def _request(method: str, path: str, authorization: str, kind: str, body: bytes) -> bytes:
+def _request(method: str, path: str, authorization: str, kind: str, body: bytes, more: str = "") -> bytes:
     head = (
-        f"{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: {authorization}\r\n"
+        f"{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: {authorization}\r\n{more}"
         f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -22,7 +22,7 @@ from tests.bench.servers import Gateway
 from tests.bench.targets import wrong
 
 SHORT = ["--seconds=0.1", "--connections=1,4", "--rounds=1", "--starts=1", "--replicas"]
-ACTS = {"create", "wrong check", "right check"}
+ACTS = {"create", "receipt", "wrong check", "right check"}
 CODE = "424242"
 
 
@@ -72,8 +72,13 @@ def test_a_short_run_measures_everything_with_a_peer(tmp_path: Path, capsys: pyt
     said = json.loads(file.read_bytes())
     measured = {(one["service"], one["act"], one["connections"]) for one in said["figures"]}
     assert measured == {
-        (service, act, count) for service in ("verifyd", "otpgateway") for act in ACTS for count in (1, 4)
+        (service, act, count)
+        for service, acts in (("verifyd", ACTS), ("otpgateway", ACTS - {"receipt"}))
+        for act in acts
+        for count in (1, 4)
     }
+    assert said["cascades"]["ended"] == said["cascades"]["started"] > 0
+    assert 0 < said["cascades"]["p50_ms"] <= said["cascades"]["p99_ms"]
     assert not any(one["unexpected"] for one in said["figures"])
     for one in said["figures"]:
         if one["service"] == "verifyd":
@@ -86,7 +91,7 @@ def test_a_short_run_measures_everything_with_a_peer(tmp_path: Path, capsys: pyt
     assert [one["service"] for one in said["latencies"]] == ["verifyd", "otpgateway"]
     table = capsys.readouterr().out
     ratios = ("verifyd to otpgateway, create, 4 connections", "two replicas to one, create, 4 connections")
-    for words in ("CPython", "redis", "start to ready", *ratios):
+    for words in ("CPython", "cascades: 1,000 a minute", "redis", "start to ready", *ratios):
         assert words in table
 
 

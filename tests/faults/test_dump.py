@@ -16,6 +16,7 @@ from argon2.low_level import Type, hash_secret_raw
 from redis import Redis
 
 from service.sealing import KeyRing
+from tests.providers.test_simulator import simulated
 from tests.redis_server import RedisServer
 from tests.world import OTHER_KEY, SECRET_KEY, World, world, wrong
 
@@ -308,6 +309,20 @@ async def test_a_dump_tells_no_number_and_no_code(server: RedisServer) -> None:
         due = {key for key in found.entries if key.endswith(b":due")}
         assert {name.decode() for key in due for name in found.entries[key]} == live
         assert [key for key in found.entries if found.ttl[key] <= 0 and key not in due] == []
+
+
+async def test_the_inbox_of_the_simulator_tells_none_either(server: RedisServer) -> None:
+    """Though it shows both to whoever may read it."""
+    changes = simulated(open=True)
+    changes["_top"] |= {"redis": server.url}
+    async with world(**changes) as one:
+        started = await one.create(NUMBERS[0])
+        (message,) = (await one.ops.get("/inbox")).json()["messages"]
+        code = re.findall(r"\d{6}", message["text"])[0]
+        found = dump(server)
+        assert message["to"] == NUMBERS[0]
+        assert b"verifyd:inbox" in found.entries
+        assert leaks(found, [Secret(NUMBERS[0], started["id"], code)]) == set()
 
 
 async def test_no_stored_code_is_found_by_trying_all(server: RedisServer) -> None:

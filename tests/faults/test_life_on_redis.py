@@ -8,6 +8,7 @@ import pytest
 
 from service.store import connect
 from tests.faults.waiting import until
+from tests.providers.test_simulator import simulated
 from tests.redis_server import RedisCluster, RedisSentinel, RedisServer
 from tests.world import NEXT_SECRET_KEY, NUMBER, SECRET_KEY, world, wrong
 
@@ -52,6 +53,20 @@ async def test_the_last_wrong_code_ends_it(url: str) -> None:
         assert statuses == ["pending", "max_attempts_reached"]
         assert not (await one.check(started["id"], code))["valid"]
         assert (await one.create())["id"] != started["id"]
+
+
+async def test_the_simulator_shows_what_it_took(url: str) -> None:
+    """A cascade by its receipts, and its messages in the inbox."""
+    async with world(**simulated(open=True) | {"_top": simulated(open=True)["_top"] | FREE | {"redis": url}}) as one:
+        started = await one.create("+447400123907")
+        await one.travel(5)
+        statuses = [delivery["status"] for delivery in (await one.get(started["id"]))["deliveries"]]
+        assert statuses == ["failed", "rejected", "delivered"]
+        shown = (await one.ops.get("/inbox")).json()["messages"]
+        assert [(message["channel"], message["status"]) for message in shown] == [
+            ("voice", "delivered"),
+            ("sms", "failed"),
+        ]
 
 
 async def test_a_resend_carries_the_same_code(url: str) -> None:
