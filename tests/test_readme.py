@@ -12,6 +12,7 @@ import re
 import runpy
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,8 +64,6 @@ CODE = re.compile(r"(?<![+\d])\d{6,8}(?!\d)")
 SPOKEN = re.compile(r"\d(, \d){5}")
 """A code as it is said."""
 WAIT = re.compile(r'"retry_after": \d+')
-TRIES = 100
-"""How often to read again what may take a moment to come about."""
 REST = re.compile(r",\s*…\s*}")
 """What stands for the members of an answer that are not shown."""
 
@@ -160,10 +159,11 @@ class Reader:
     def _compare(self, text: str) -> None:
         shown, some = json.loads(REST.sub("}", text)), REST.search(text) is not None
         changes = " -d " in self._command or " -X " in self._command
-        for _ in range(1 if changes else TRIES):
+        until = time.monotonic() + PATIENCE  # what is read may take a moment to come about
+        while True:
             actual = {key: value for key, value in self._answer.items() if key in shown or not some}
             expected, found = self._settled(shown, actual)
-            if changes or found == expected:
+            if changes or found == expected or time.monotonic() > until:
                 break
             self._run()
         assert found == expected
