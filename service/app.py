@@ -123,7 +123,7 @@ class Service:
             self._waits,
             shards=shards,
             nudge=self.schedule.nudge,
-            approved=self.deliveries.approved,
+            used=self.deliveries.used,
         )
         gate = Gate(_api_keys(config, applications))
         api = VerificationsApi(self.verifications, gate)

@@ -27,11 +27,13 @@ from service.provider import (
     REASONS,
     Accepted,
     Channel,
+    Feedback,
     Message,
     Provider,
     Receipt,
     Rejected,
     ReportsByMessageId,
+    Request,
     ShakesHands,
     Status,
     Subscribes,
@@ -232,22 +234,28 @@ class Deliveries:
             email=email,
         )
 
-    def approved(self, fields: Fields) -> None:
-        """Tell the providers that want to know of it that a code of theirs was used; nothing waits for it."""
-        for n in range(fields.number("n") + 1):
-            message_id, name = fields.text(f"f{n}"), fields.text(f"d{n}").split(" ")[2]
+    def used(self, fields: Fields, converted: bool) -> None:
+        """Tell the providers that want to know of it whether a code of theirs was used; nothing waits for it."""
+        requests: list[Request] = []
+        for n in [n for n in range(fields.number("n") + 1) if fields.text(f"f{n}")]:
+            name = fields.text(f"d{n}").split(" ")[2]
             provider: object = self._providers.get(name)
-            if message_id and isinstance(provider, TakesFeedback) and len(self._telling) < MOST_AT_ONCE:
-                channel = Channel(fields.channel(n))
-                try:
-                    request = provider.feedback(message_id, channel, converted=True, now=self._store.now())
-                except Exception:  # a defect of an adapter must not spoil an approval
-                    logger.exception("a provider's adapter failed", extra={"fields": {"provider": name}})
-                    continue
-                if request is not None:
-                    task = asyncio.get_running_loop().create_task(self._door.tell(request))
-                    self._telling.add(task)
-                    task.add_done_callback(self._telling.discard)
+            if not isinstance(provider, TakesFeedback):
+                continue
+            try:
+                to = self._secret(fields)[0] if fields.raw("secret") else ""
+                feedback = Feedback(fields.text(f"f{n}"), Channel(fields.channel(n)), to, converted)
+                request = provider.feedback(feedback, self._store.now())
+            except Exception:  # a defect of an adapter must not spoil an approval
+                logger.exception("a provider's adapter failed", extra={"fields": {"provider": name}})
+                continue
+            # One that asks for the number alone would hear the same of each delivery.
+            if request is not None and request not in requests:
+                requests.append(request)
+        for request in requests[: MOST_AT_ONCE - len(self._telling)]:
+            task = asyncio.get_running_loop().create_task(self._door.tell(request))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     async def stop(self) -> None:
         """Let what is being told be told, for as long as the door allows."""

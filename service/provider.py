@@ -306,6 +306,17 @@ class Reply:
     text: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """Whether the code of a delivery was used. The number never shows in its `repr`."""
+
+    message_id: str
+    channel: Channel
+    to: str = field(repr=False)
+    """The E.164 number; empty once verifyd itself has forgotten it."""
+    converted: bool
+
+
 class Provider(Protocol):
     """What the rest of verifyd asks of a provider. Implementations are frozen and pure."""
 
@@ -370,7 +381,7 @@ class Binds(Protocol):
 class TakesFeedback(Protocol):
     """A provider that wants to know whether a code was used."""
 
-    def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:
+    def feedback(self, feedback: Feedback, now: datetime) -> Request | None:
         """How to tell it; None where it does not want to know."""
 
 

@@ -46,7 +46,7 @@ SETTLE_MS = 10_000
 class Verifications:
     """The acts of a verification.
 
-    `nudge` tells the schedule of a job that was leased for it, `approved` the deliveries of a code that was used.
+    `nudge` tells the schedule of a job that was leased for it, `used` the deliveries whether a code was used.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Verifications:
         *,
         shards: int,
         nudge: Callable[[str], None],
-        approved: Callable[[Fields], None],
+        used: Callable[[Fields, bool], None],
     ) -> None:
         self._store = store
         self._ring = ring
@@ -70,7 +70,7 @@ class Verifications:
         self._waits = waits
         self._shards = shards
         self._nudge = nudge
-        self._approved = approved
+        self._used = used
 
     async def start(self, application: Application, wanted: Start) -> Started | Refusal:
         """Start a verification, or send again for the one that is alive; raises Unavailable."""
@@ -167,17 +167,24 @@ class Verifications:
     async def feedback(self, application: Application, verification: str, *, converted: bool) -> Verification | Refusal:
         """Note whether a code was used; it approves where the code is the caller's own. Raises Unavailable."""
         word = "converted" if converted else "unconverted"
-        return await self._act(application, "verification_feedback", verification, word)
+        answer = await self._ask(application, "verification_feedback", verification, word)
+        self._used(answer.fields, converted)
+        return self._acted(answer)
 
     # The steps that acts are made of.
 
     async def _act(
         self, application: Application, script: str, verification: str, *args: Field
     ) -> Verification | Refusal:
+        return self._acted(await self._ask(application, script, verification, *args))
+
+    async def _ask(self, application: Application, script: str, verification: str, *args: Field) -> Answer:
         tag = ids.tag_of(verification)
         if tag is None:
-            return _NOT_FOUND
-        answer = await self._store.run(script, [tag + verification, f"{tag}due"], [application.name, *args])
+            return Answer([b"gone", 0])
+        return await self._store.run(script, [tag + verification, f"{tag}due"], [application.name, *args])
+
+    def _acted(self, answer: Answer) -> Verification | Refusal:
         if answer.outcome == "gone":
             return _NOT_FOUND
         found = self._noticed(answer)
@@ -319,7 +326,7 @@ class Verifications:
         self._metrics.check(application.name, f"test_{result}" if found.test else result).inc()
         if result == "right" and not found.test:
             self._metrics.approve_seconds(application.name).observe(answer.number / 1000)
-            self._approved(answer.fields)
+            self._used(answer.fields, True)
         return Checked(found, valid=answer.outcome == "right")
 
     def _noticed(self, answer: Answer) -> Verification:

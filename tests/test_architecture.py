@@ -185,7 +185,7 @@ def test_every_script_is_short_and_says_what_it_takes_and_answers(name: str) -> 
 
 def test_every_script_is_called_and_every_call_has_its_script() -> None:
     """The prologue is not called: it begins them all."""
-    called = {name for tree in _modules().values() for name in _strings_given_to(tree, "run", "rows", "_act")}
+    called = {name for tree in _modules().values() for name in _strings_given_to(tree, "run", "rows", "_act", "_ask")}
     assert {name for name in called if "_" in name} == set(SCRIPTS)
 
 

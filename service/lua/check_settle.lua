@@ -1,9 +1,9 @@
 -- Settles an attempt that check_spend took. `undo` gives it back.
--- NEEDS clock verification life idempotency
+-- NEEDS clock verification life idempotency feedback
 -- KEYS 1 the verification  2 due  3... idempotency records
 -- ALSO the number's wrong guesses
 -- ARGV 1 right | wrong | undo  2 fingerprints, one for each record  3 idempotency TTL ms
--- Answers: right (approved by this), wrong, over (it had ended meanwhile), undone, gone, conflict.
+-- Answers: right (approved by this; with what its providers are told), wrong, over (it had ended meanwhile), undone, gone, conflict.
 local now = clock()
 local v = open(KEYS[1], KEYS[2])
 if not v then return {'gone', 0} end
@@ -12,6 +12,7 @@ if past and past[1] ~= 'taken' then return past end
 -- of several who share an attempt, the one who takes the mark away gives it back
 if ARGV[1] == 'undo' and KEYS[3] and not past then return {'gone', 0} end
 if past then redis.call('DEL', record) end
+local secret = v.f.secret
 local outcome = ({right = 'right', wrong = 'wrong', undo = 'undone'})[ARGV[1]]
 if outcome ~= 'wrong' and tonumber(redis.call('GET', wrong_key(v)) or 0) > 0 and not v.f.test then
   redis.call('DECR', wrong_key(v))
@@ -29,6 +30,5 @@ else
 end
 save(v)
 local answer = reply(outcome, now - num(v, 'created'), v)
-for n = 0, v.f.n do give(answer, v, {'f' .. n}) end
-if outcome == 'undone' then return answer end
-return remember(3, ARGV[2], ARGV[3], answer)
+if outcome ~= 'undone' then remember(3, ARGV[2], ARGV[3], answer) end
+return outcome == 'right' and hearers(answer, v, secret) or answer

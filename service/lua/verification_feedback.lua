@@ -1,13 +1,14 @@
 -- What the caller learned of a code. It ends a verification only where the code was the caller's own to check.
--- NEEDS clock verification life
+-- NEEDS clock verification life feedback
 -- KEYS 1 the verification  2 due
 -- ARGV 1 application  2 converted | unconverted
--- Answers: noted (new), known (said before), gone. The number is the ms since the verification started.
+-- Answers: noted (new; of a code of the caller's with what its providers are told), known (said before), gone. The number is the ms since the verification started.
 local now = clock()
 local v = open(KEYS[1], KEYS[2])
 if not v or v.f.app ~= ARGV[1] then return {'gone', 0} end
 lapse(v, now)
-local outcome = 'known'
+local outcome, secret = 'known', v.f.secret
+local told = not v.f.own or v.f.status == 'approved'
 if v.f.feedback ~= ARGV[2] then
   outcome = 'noted'
   put(v, 'feedback', ARGV[2])
@@ -17,4 +18,5 @@ if v.f.feedback ~= ARGV[2] then
   end
 end
 save(v)
-return reply(outcome, now - num(v, 'created'), v)
+local answer = reply(outcome, now - num(v, 'created'), v)
+return outcome == 'noted' and not told and hearers(answer, v, secret) or answer

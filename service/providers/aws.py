@@ -29,7 +29,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from service import provider
 from service.errors import Forged, Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Request, Response, Status
 from service.providers.aws_account import AwsAccount
 from service.providers.languages import nearest
 from service.providers.members import text
@@ -226,12 +226,13 @@ class Aws(AwsAccount):
         asked |= {"TopicArn": said["TopicArn"], "Token": said["Token"]}
         return Request(f"{url}/?{urlencode(asked)}", {}, b"", method="GET")
 
-    def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:  # noqa: ARG002 - AWS knows the channel
+    def feedback(self, feedback: Feedback, now: datetime) -> Request | None:
         """Tell AWS whether a code was used, which for it is whether the message was received."""
         if not self.conversions:
             return None
-        status = "RECEIVED" if converted else "FAILED"
-        return self._post("PutMessageFeedback", {"MessageId": message_id, "MessageFeedbackStatus": status}, now)
+        status = "RECEIVED" if feedback.converted else "FAILED"
+        said = {"MessageId": feedback.message_id, "MessageFeedbackStatus": status}
+        return self._post("PutMessageFeedback", said, now)
 
     def _post(self, operation: str, said: dict[str, Any], now: datetime) -> Request:
         headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"PinpointSMSVoiceV2.{operation}"}

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service import provider
 from service.errors import Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
+from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers.members import first, text
 from service.providers.settings import ApiUrl, Secret, Text
 from service.providers.unsigned import WebhookSecret, authenticate
@@ -181,18 +181,11 @@ class Infobip(BaseModel):
                 replies.append(Reply(number, Channel.SMS, text(result, "text")))
         return replies
 
-    def feedback(
-        self,
-        message_id: str,
-        channel: Channel,
-        *,
-        converted: bool,
-        now: datetime,  # noqa: ARG002 - nothing here is dated
-    ) -> Request | None:
+    def feedback(self, feedback: Feedback, now: datetime) -> Request | None:  # noqa: ARG002 - nothing here is dated
         """Tell Infobip that the code of an SMS was used; it takes no word of one that was not."""
-        if not (self.conversions and converted and channel is Channel.SMS):
+        if not (self.conversions and feedback.converted and feedback.channel is Channel.SMS):
             return None
-        return Request(f"{self.api_url}/ct/1/log/end/{quote(message_id, safe='')}", self._headers(), b"")
+        return Request(f"{self.api_url}/ct/1/log/end/{quote(feedback.message_id, safe='')}", self._headers(), b"")
 
     def _post(self, path: str, message: dict[str, Any], more: dict[str, Any] | None = None) -> Request:
         return Request.json(self.api_url + path, {"messages": [message], **(more or {})}, self._headers())

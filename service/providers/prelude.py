@@ -3,10 +3,10 @@
 Notify sends a template with our code in it, once: the cascade is ours. Only Verify calls; there our code is a custom
 code, and Prelude keeps a window of its own for the number, in which a further call is a retry of the first. Receipts
 are signed, once a signing key was made in the dashboard, with Prelude's own key over the body, not over the address
-they come to; the body names the delivery. What Prelude wants to hear of conversions, it wants with the number: it is
-not told.
+they come to; the body names the delivery. Which codes were used is told to its Watch API, by number, for what Notify
+sent: Verify keeps accounts of its own.
 
-Sources: docs.prelude.so, pages of Notify, Verify, their webhooks and errors; prelude-python-sdk 0.16.0 (PyPI).
+Sources: docs.prelude.so, pages of Notify, Verify, Watch, their webhooks and errors; prelude-python-sdk 0.16.0 (PyPI).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from service.errors import Forged, Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Request, Response, Status, Webhook
 from service.providers.members import text
 from service.providers.settings import ApiUrl, Secret, Text
 
@@ -120,6 +120,7 @@ class Prelude(BaseModel):
     sms_from: Text | None = None
     whatsapp_template: Text | None = None
     voice: bool = False
+    conversions: bool = False
 
     @model_validator(mode="after")
     def _something_is_carried(self) -> Prelude:
@@ -143,7 +144,6 @@ class Prelude(BaseModel):
 
     def request(self, message: Message, now: datetime) -> Request:
         """The template with the code in it, on this channel and once; or the code as one that Verify calls with."""
-        headers = {"authorization": f"Bearer {self.api_key.get_secret_value()}"}
         if message.channel is Channel.VOICE:
             options = {
                 "method": "voice",
@@ -156,7 +156,7 @@ class Prelude(BaseModel):
                 "options": options,
                 "metadata": {"correlation_id": message.delivery},
             }
-            return Request.json(f"{self.api_url}/v2/verification", said, headers)
+            return self._post("verification", said)
         expires = min(message.expires_at, now + LONGEST).astimezone(UTC)
         sms = message.channel is Channel.SMS
         send = {
@@ -172,7 +172,7 @@ class Prelude(BaseModel):
         }
         if sms and self.sms_from is not None:
             send["from"] = self.sms_from
-        return Request.json(f"{self.api_url}/v2/notify", send, headers)
+        return self._post("notify", send)
 
     def read(self, response: Response) -> Accepted | Rejected:
         """2xx accepts, unless Verify says in it that it blocked the call."""
@@ -182,6 +182,14 @@ class Prelude(BaseModel):
         if said.get("status") == "blocked":
             return response.rejected(_BLOCKS.get(text(said, "reason"), "fraud_blocked"))
         return Accepted(text(said, "id"))
+
+    def feedback(self, feedback: Feedback, now: datetime) -> Request | None:  # noqa: ARG002 - nothing here is dated
+        """Tell Watch that the number was verified; it takes no word of a code that was not used."""
+        told = self.conversions and feedback.converted and feedback.channel is not Channel.VOICE
+        if not told or not feedback.to:
+            return None
+        said = {"target": {"type": "phone_number", "value": feedback.to}, "type": "verification.completed"}
+        return self._post("watch/feedback", {"feedbacks": [said]})
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:  # noqa: ARG002 - Prelude signs no time
         """The receipt in an event; those of bills and of subscriptions are none. Raises Forged or Malformed."""
@@ -200,6 +208,10 @@ class Prelude(BaseModel):
         # A message that was just created is the event's own subject.
         message_id = text(payload, "message_id") or text(payload, "id")
         return [Receipt(known, reason, message_id, _reference(payload))]
+
+    def _post(self, path: str, said: dict[str, Any]) -> Request:
+        headers = {"authorization": f"Bearer {self.api_key.get_secret_value()}"}
+        return Request.json(f"{self.api_url}/v2/{path}", said, headers)
 
     def _authenticate(self, webhook: Webhook) -> None:
         """Check the RSASSA-PSS signature over the raw body where there is a key for it. Raises Forged."""

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from service import provider
 from service.errors import Forged, Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Request, Response, Status
 from service.providers.members import text
 from service.providers.settings import ApiUrl, Secret, Text, plain
 
@@ -166,21 +166,14 @@ class Sinch(BaseModel):
         self._authenticate_sms(webhook, now)
         return _reports(webhook.json)
 
-    def feedback(
-        self,
-        message_id: str,
-        channel: Channel,
-        *,
-        converted: bool,
-        now: datetime,  # noqa: ARG002 - nothing here is dated
-    ) -> Request | None:
+    def feedback(self, feedback: Feedback, now: datetime) -> Request | None:  # noqa: ARG002 - nothing here is dated
         """Tell Sinch that an SMS arrived, since its code was used; it takes no word of one that did not.
 
-        An empty list means every recipient of the batch, so no number needs to be kept for this.
+        An empty list means every recipient of the batch.
         """
-        if not (self.conversions and converted and channel is Channel.SMS):
+        if not (self.conversions and feedback.converted and feedback.channel is Channel.SMS):
             return None
-        return self._post(f"/{quote(message_id, safe='')}/delivery_feedback", {"recipients": []})
+        return self._post(f"/{quote(feedback.message_id, safe='')}/delivery_feedback", {"recipients": []})
 
     def _post(self, path: str, said: dict[str, Any]) -> Request:
         url = f"{self.api_url}/xms/v1/{self.service_plan_id}/batches{path}"

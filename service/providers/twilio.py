@@ -22,7 +22,19 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.errors import Forged, Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status, Webhook
+from service.provider import (
+    Accepted,
+    Channel,
+    Feedback,
+    Message,
+    Receipt,
+    Rejected,
+    Reply,
+    Request,
+    Response,
+    Status,
+    Webhook,
+)
 from service.providers.calls import heard
 from service.providers.languages import nearest
 from service.providers.members import text
@@ -200,12 +212,13 @@ class Twilio(BaseModel):
             return Rejected(_REASONS.get(str(said.get("error_code")), "unknown"))
         return Accepted(text(said, "sid"))
 
-    def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:  # noqa: ARG002 - Twilio asks for no time
+    def feedback(self, feedback: Feedback, now: datetime) -> Request | None:  # noqa: ARG002 - Twilio asks for no time
         """Tell whether the code of an SMS was used (Message Feedback); there is none for the other channels."""
-        if channel is not Channel.SMS or not re.fullmatch(r"[SM]M[0-9a-fA-F]{32}", message_id):
+        sid = feedback.message_id
+        if feedback.channel is not Channel.SMS or not re.fullmatch(r"[SM]M[0-9a-fA-F]{32}", sid):
             return None
-        outcome = "confirmed" if converted else "unconfirmed"
-        return self._post(f"Messages/{message_id}/Feedback.json", [("Outcome", outcome)])
+        outcome = "confirmed" if feedback.converted else "unconfirmed"
+        return self._post(f"Messages/{sid}/Feedback.json", [("Outcome", outcome)])
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:  # noqa: ARG002 - Twilio signs no time
         """The receipt of a message or a call. Raises Forged or Malformed."""

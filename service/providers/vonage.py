@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from service import provider
 from service.errors import Forged, Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
+from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers.calls import HEARD
 from service.providers.languages import nearest
 from service.providers.members import text
@@ -199,13 +199,14 @@ class Vonage(BaseModel):
             raise Malformed("from is missing: set the application's webhooks to version v1")
         return [] if channel is None else [Reply(number, channel, text(said, "text"))]
 
-    def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:
+    def feedback(self, feedback: Feedback, now: datetime) -> Request | None:
         """Tell Vonage whether the code of an SMS or call was used; its support must have switched this on."""
+        channel = feedback.channel
         if self.api_key is None or self.api_secret is None or not self.conversions or channel is Channel.WHATSAPP:
             return None
         fields = [
-            ("message-id", message_id),
-            ("delivered", "true" if converted else "false"),
+            ("message-id", feedback.message_id),
+            ("delivered", "true" if feedback.converted else "false"),
             ("timestamp", f"{now:%Y-%m-%d %H:%M:%S}"),
             ("api_key", self.api_key),
             ("api_secret", self.api_secret.get_secret_value()),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from service import provider
 from service.errors import Forged, Malformed
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
+from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers.members import first, objects, text
 from service.providers.settings import ApiUrl, Secret, Sender, Text, plain
 from service.segments import measure
@@ -162,13 +162,13 @@ class VonageSms(BaseModel):
             raise Malformed("msisdn is missing")
         return [Reply(number, Channel.SMS, said.get("text", ""))]
 
-    def feedback(self, message_id: str, channel: Channel, *, converted: bool, now: datetime) -> Request | None:
+    def feedback(self, feedback: Feedback, now: datetime) -> Request | None:
         """Tell Vonage whether the code of an SMS was used; its support must have switched this on."""
-        if not self.conversions or channel is not Channel.SMS:
+        if not self.conversions or feedback.channel is not Channel.SMS:
             return None
         fields = [
-            ("message-id", message_id),
-            ("delivered", "true" if converted else "false"),
+            ("message-id", feedback.message_id),
+            ("delivered", "true" if feedback.converted else "false"),
             ("timestamp", f"{now:%Y-%m-%d %H:%M:%S}"),
             *self._account(),
         ]

@@ -27,7 +27,7 @@ from pydantic import SecretStr, ValidationError
 
 from service import provider
 from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.provider import REASONS, Accepted, Channel, Feedback, Message, Receipt, Rejected, Request, Response, Status
 from service.providers import aws
 from service.providers.aws import Aws
 
@@ -309,12 +309,12 @@ def test_conversions_are_told_where_that_is_switched_on() -> None:
     teller = ACCOUNT.model_copy(update={"conversions": True})
     assert json.loads(teller.request(MESSAGE, NOW).body)["MessageFeedbackEnabled"] is True
     for converted, status in ((True, "RECEIVED"), (False, "FAILED")):
-        told = teller.feedback("m", Channel.SMS, converted=converted, now=NOW)
+        told = teller.feedback(Feedback("m", Channel.SMS, "+447400123456", converted=converted), NOW)
         assert told is not None
         assert told.headers["x-amz-target"] == "PinpointSMSVoiceV2.PutMessageFeedback"
         assert "Signature=" in told.headers["authorization"]
         assert json.loads(told.body) == {"MessageId": "m", "MessageFeedbackStatus": status}
-    assert ACCOUNT.feedback("m", Channel.SMS, converted=True, now=NOW) is None
+    assert ACCOUNT.feedback(Feedback("m", Channel.SMS, "+447400123456", converted=True), NOW) is None
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inside: st.lists(inside))

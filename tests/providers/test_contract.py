@@ -22,6 +22,7 @@ from service.provider import (
     REASONS,
     Accepted,
     Channel,
+    Feedback,
     HearsReplies,
     Line,
     Message,
@@ -251,15 +252,24 @@ UNSIGNED = {"infobip", "vonage_sms"}
 
 @pytest.mark.parametrize("kind", OVER_HTTP)
 def test_feedback_names_no_person(kind: str) -> None:
-    """Where a provider wants to know of conversions, it hears of a message, not of a number or a code."""
+    """Where a provider wants to know of conversions, the number is in the body or nowhere."""
     one = adapter(kind)
-    ask = one.feedback if isinstance(one, TakesFeedback) else lambda *_, **__: None
-    for channel in adapter(kind).channels:
+    switched_on = one.model_copy(update={"conversions": True} if "conversions" in type(one).model_fields else {})
+    ask = switched_on.feedback if isinstance(one, TakesFeedback) else lambda *_: None
+    for channel in one.channels:
         for converted in (True, False):
-            made = ask("SM" + "0" * 32, channel, converted=converted, now=NOW)
+            told = Feedback("SM" + "0" * 32, channel, NUMBER, converted=converted)
+            assert NUMBER[1:] not in repr(told)
+            made = ask(told, NOW)
             if made is not None:
-                assert NUMBER[1:] not in f"{made.url} {made.body!r}"
+                public = f"{made.url} {dict(made.headers)} {made!r}"
+                assert not [spelling for spelling in spellings(NUMBER[1:]) if spelling in public]
                 assert not [secret for secret in secrets(adapter(kind)) if secret in made.url]
+                assert (NUMBER[1:] in made.body.decode()) == (kind in BY_NUMBER)
+
+
+BY_NUMBER = {"prelude"}
+"""Who is told of conversions by number; all others by the message's id alone."""
 
 
 def test_the_console_prints_a_line() -> None:

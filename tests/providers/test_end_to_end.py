@@ -17,7 +17,7 @@ import time_machine
 from service import config
 from service.app import Service
 from service.providers import KINDS
-from tests.world import NUMBER, OTHER_NUMBER, Gateway, World, table
+from tests.world import NUMBER, OTHER_NUMBER, Gateway, World, table, wrong
 
 pytestmark = pytest.mark.anyio
 
@@ -207,4 +207,50 @@ async def test_a_receipt_that_names_the_vendors_own_id_finds_its_delivery(kind: 
         assert [d["status"] for d in (await one.get(started["id"]))["deliveries"]] == ["accepted"]
         assert (await one.receipts.post(path, content=receipt)).status_code == 200
         assert [d["status"] for d in (await one.get(started["id"]))["deliveries"]] == ["delivered"]
+        await service.stop()
+
+
+async def told_to_prelude(one: World, taken: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What Watch was told by now."""
+    await one.service.deliveries.stop()
+    return [feedback for path, said in taken if path == "/v2/watch/feedback" for feedback in said["feedbacks"]]
+
+
+async def test_a_provider_that_knows_people_by_number_hears_the_number_once() -> None:
+    """After an approval, of however many messages; from the caller where the code is his; never of a wrong guess."""
+    taken: list[tuple[str, dict[str, Any]]] = []
+
+    def vendor(request: httpx.Request) -> httpx.Response:
+        taken.append((request.url.path, json.loads(request.content)))
+        return httpx.Response(200, json={"id": "tx_01k"})
+
+    prelude = {"kind": "prelude", "api_key": "a-key", "sms_template": "t", "whatsapp_template": "t"}
+    providers = {"prelude": {"conversions": True} | prelude} | table()["providers"]
+    cascade = [{"channel": channel, "providers": ["prelude"], "wait": "5s"} for channel in ("sms", "whatsapp")]
+    settings = table(_top={"providers": providers}, cascade=cascade, own_code=True)
+    service = Service(config.check(settings, KINDS, {}), transport=httpx.MockTransport(vendor))
+    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
+        one = World(service, Gateway(), clock)
+        started = await one.create()
+        await one.travel(6)
+        [(_, sms), (_, whatsapp)] = taken
+        code = sms["variables"]["code"]
+        assert whatsapp["variables"]["code"] == code
+        await one.check(started["id"], wrong(code))
+        assert await told_to_prelude(one, taken) == []
+        guess = {"id": started["id"], "code": code}
+        for _ in range(2):
+            assert (await one.post("/verifications/check", guess, idempotency_key="a")).json()["valid"]
+        await one.post(f"/verifications/{started['id']}/feedback", {"converted": True})
+        number = {"target": {"type": "phone_number", "value": NUMBER}, "type": "verification.completed"}
+        assert await told_to_prelude(one, taken) == [number]
+        redis: Any = service.store._client  # noqa: SLF001 - to see what is left
+        [remembered] = [await redis.lrange(key, 0, -1) for key in await redis.keys("*idem*")]
+        assert b"approved" in remembered
+        assert b"secret" not in remembered
+
+        own = await one.create(OTHER_NUMBER, code="90817263")
+        for converted in (False, True, True):
+            await one.post(f"/verifications/{own['id']}/feedback", {"converted": converted})
+        assert [told["target"]["value"] for told in await told_to_prelude(one, taken)] == [NUMBER, OTHER_NUMBER]
         await service.stop()

@@ -15,7 +15,19 @@ from pydantic import SecretStr, ValidationError
 
 from service import provider
 from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
+from service.provider import (
+    REASONS,
+    Accepted,
+    Channel,
+    Feedback,
+    Message,
+    Receipt,
+    Rejected,
+    Reply,
+    Request,
+    Response,
+    Status,
+)
 from service.providers import infobip
 from service.providers.infobip import Infobip
 
@@ -214,13 +226,13 @@ def test_conversions_are_told_where_that_is_switched_on() -> None:
     teller = ACCOUNT.model_copy(update={"conversions": True})
     sent = json.loads(teller.request(MESSAGE, NOW).body)
     assert sent["options"] == {"conversionTracking": {"useConversionTracking": True}}
-    told = teller.feedback("ver_a.0/?", Channel.SMS, converted=True, now=NOW)
+    told = teller.feedback(Feedback("ver_a.0/?", Channel.SMS, "+447400123456", converted=True), NOW)
     assert told is not None
     assert (told.method, told.url) == ("POST", "https://xxxxx.api.infobip.com/ct/1/log/end/ver_a.0%2F%3F")
     assert told.headers["authorization"] == "App the-key"
-    assert teller.feedback("m", Channel.SMS, converted=False, now=NOW) is None
-    assert teller.feedback("m", Channel.VOICE, converted=True, now=NOW) is None
-    assert ACCOUNT.feedback("m", Channel.SMS, converted=True, now=NOW) is None
+    assert teller.feedback(Feedback("m", Channel.SMS, "+447400123456", converted=False), NOW) is None
+    assert teller.feedback(Feedback("m", Channel.VOICE, "+447400123456", converted=True), NOW) is None
+    assert ACCOUNT.feedback(Feedback("m", Channel.SMS, "+447400123456", converted=True), NOW) is None
 
 
 JSON = st.recursive(

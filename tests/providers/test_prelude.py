@@ -19,7 +19,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.provider import (
+    REASONS,
+    Accepted,
+    Channel,
+    Feedback,
+    Message,
+    Receipt,
+    Rejected,
+    Request,
+    Response,
+    Status,
+    Webhook,
+)
 from service.providers.prelude import Prelude
 
 DATA = Path(__file__).parent.parent / "data" / "prelude"
@@ -105,6 +117,21 @@ def test_a_message_expires_with_its_code_and_within_a_day() -> None:
     """Prelude takes no time that is further off."""
     late = replace(MESSAGE, expires_at=NOW + timedelta(days=1))
     assert json.loads(PRELUDE.request(late, NOW).body)["expires_at"] == "2026-10-07T09:00:00Z"
+
+
+def test_verified_numbers_are_told_where_that_is_switched_on() -> None:
+    """To Watch, which has no word for a code that was not used, and hears of Verify's calls from Verify."""
+    teller = PRELUDE.model_copy(update={"conversions": True})
+    used = Feedback("tx_01k", Channel.SMS, "+14155550123", converted=True)
+    told = teller.feedback(used, NOW)
+    assert told is not None
+    assert told.url == "https://api.prelude.dev/v2/watch/feedback"
+    assert told.headers["authorization"] == "Bearer sk_live_secret"
+    target = {"type": "phone_number", "value": "+14155550123"}
+    assert json.loads(told.body) == {"feedbacks": [{"target": target, "type": "verification.completed"}]}
+    assert PRELUDE.feedback(used, NOW) is None
+    for left_out in ({"converted": False}, {"channel": Channel.VOICE}, {"to": ""}):
+        assert teller.feedback(replace(used, **left_out), NOW) is None
 
 
 def test_a_call_is_a_verification_with_our_code() -> None:

@@ -22,7 +22,7 @@ from sinch.domains.authentication.sinch_events.v1 import (  # type: ignore[impor
 
 from service import provider
 from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.provider import REASONS, Accepted, Channel, Feedback, Message, Receipt, Rejected, Request, Response, Status
 from service.providers import sinch
 from service.providers.sinch import Sinch
 
@@ -327,13 +327,13 @@ def test_conversions_are_told_where_that_is_switched_on() -> None:
     """Only of an SMS, only that its code was used, and without the number."""
     teller = ACCOUNT.model_copy(update={"conversions": True})
     assert json.loads(teller.request(MESSAGE, NOW).body)["feedback_enabled"] is True
-    told = teller.feedback("01FC/?", Channel.SMS, converted=True, now=NOW)
+    told = teller.feedback(Feedback("01FC/?", Channel.SMS, "+447400123456", converted=True), NOW)
     assert told is not None
     assert told.url == "https://eu.sms.api.sinch.com/xms/v1/SERVICE_PLAN_ID/batches/01FC%2F%3F/delivery_feedback"
     assert json.loads(told.body) == {"recipients": []}
-    assert teller.feedback("m", Channel.SMS, converted=False, now=NOW) is None
-    assert teller.feedback("m", Channel.VOICE, converted=True, now=NOW) is None
-    assert ACCOUNT.feedback("m", Channel.SMS, converted=True, now=NOW) is None
+    assert teller.feedback(Feedback("m", Channel.SMS, "+447400123456", converted=False), NOW) is None
+    assert teller.feedback(Feedback("m", Channel.VOICE, "+447400123456", converted=True), NOW) is None
+    assert ACCOUNT.feedback(Feedback("m", Channel.SMS, "+447400123456", converted=True), NOW) is None
 
 
 NAMES = st.sampled_from(["authorization", "x-timestamp", "content-type", "x-sinch-webhook-signature"])

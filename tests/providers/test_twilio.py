@@ -21,7 +21,19 @@ from twilio.request_validator import RequestValidator  # type: ignore[import-unt
 
 from service import provider
 from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Reply, Request, Response, Status
+from service.provider import (
+    REASONS,
+    Accepted,
+    Channel,
+    Feedback,
+    Message,
+    Receipt,
+    Rejected,
+    Reply,
+    Request,
+    Response,
+    Status,
+)
 from service.providers.twilio import Twilio
 
 DATA = Path(__file__).parent.parent / "data" / "twilio"
@@ -249,12 +261,12 @@ def test_whatsapp_takes_the_template_of_the_locale() -> None:
 def test_the_use_of_a_code_is_reported_for_sms(converted: bool, outcome: str) -> None:
     """To the message itself; never under a name that could be another path."""
     sid = "SM0123456789abcdef0123456789abcdef"
-    request = TWILIO.feedback(sid, Channel.SMS, converted=converted, now=NOW)
+    request = TWILIO.feedback(Feedback(sid, Channel.SMS, "+447400123456", converted=converted), NOW)
     assert fields(request) == {"Outcome": [outcome]}
     assert request is not None
     assert request.url == f"https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}/Messages/{sid}/Feedback.json"
-    assert TWILIO.feedback("../Calls", Channel.SMS, converted=converted, now=NOW) is None
-    assert TWILIO.feedback(sid, Channel.WHATSAPP, converted=converted, now=NOW) is None
+    assert TWILIO.feedback(Feedback("../Calls", Channel.SMS, "+447400123456", converted=converted), NOW) is None
+    assert TWILIO.feedback(Feedback(sid, Channel.WHATSAPP, "+447400123456", converted=converted), NOW) is None
 
 
 def test_nothing_secret_shows() -> None:

@@ -27,6 +27,7 @@ from service.provider import (
     REASONS,
     Accepted,
     Channel,
+    Feedback,
     Message,
     Receipt,
     Rejected,
@@ -299,7 +300,7 @@ def test_answers_are_read_as_documented(status: int, body: dict[str, Any], meani
 
 def test_conversions_are_told_for_sms_and_calls() -> None:
     """In a form, as Vonage's own libraries do; only if they are switched on."""
-    told = VONAGE.feedback("m1", Channel.SMS, converted=True, now=NOW)
+    told = VONAGE.feedback(Feedback("m1", Channel.SMS, "+447400123456", converted=True), NOW)
     assert isinstance(told, Request)
     assert told.url == "https://api.nexmo.com/conversions/sms"
     assert dict(parse_qsl(told.body.decode())) == {
@@ -309,13 +310,13 @@ def test_conversions_are_told_for_sms_and_calls() -> None:
         "api_key": "abcd1234",
         "api_secret": "a secret of the account",
     }
-    call = VONAGE.feedback("m1", Channel.VOICE, converted=False, now=NOW)
+    call = VONAGE.feedback(Feedback("m1", Channel.VOICE, "+447400123456", converted=False), NOW)
     assert isinstance(call, Request)
     assert call.url.endswith("/conversions/voice")
     assert b"delivered=false" in call.body
-    assert VONAGE.feedback("m1", Channel.WHATSAPP, converted=True, now=NOW) is None
+    assert VONAGE.feedback(Feedback("m1", Channel.WHATSAPP, "+447400123456", converted=True), NOW) is None
     quiet = Vonage.model_validate(SETTINGS | {"conversions": False})
-    assert quiet.feedback("m1", Channel.SMS, converted=True, now=NOW) is None
+    assert quiet.feedback(Feedback("m1", Channel.SMS, "+447400123456", converted=True), NOW) is None
 
 
 def test_nothing_secret_shows() -> None:

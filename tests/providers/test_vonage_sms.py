@@ -21,6 +21,7 @@ from service.provider import (
     REASONS,
     Accepted,
     Channel,
+    Feedback,
     Message,
     Receipt,
     Rejected,
@@ -229,7 +230,7 @@ def test_what_names_no_message_or_status_is_malformed(name: str) -> None:
 
 def test_conversions_are_told_if_they_are_switched_on() -> None:
     """In a form, as Vonage's own libraries do."""
-    told = SIGNED.feedback("m1", Channel.SMS, converted=True, now=NOW)
+    told = SIGNED.feedback(Feedback("m1", Channel.SMS, "+447400123456", converted=True), NOW)
     assert isinstance(told, Request)
     assert told.url == "https://api.nexmo.com/conversions/sms"
     assert dict(parse_qsl(told.body.decode())) == {
@@ -239,11 +240,11 @@ def test_conversions_are_told_if_they_are_switched_on() -> None:
         "api_key": "abcd1234",
         "api_secret": "0123456789abcdef",
     }
-    unused = SIGNED.feedback("m1", Channel.SMS, converted=False, now=NOW)
+    unused = SIGNED.feedback(Feedback("m1", Channel.SMS, "+447400123456", converted=False), NOW)
     assert isinstance(unused, Request)
     assert b"delivered=false" in unused.body
-    assert SIGNED.feedback("m1", Channel.VOICE, converted=True, now=NOW) is None
-    assert PLAIN.feedback("m1", Channel.SMS, converted=True, now=NOW) is None
+    assert SIGNED.feedback(Feedback("m1", Channel.VOICE, "+447400123456", converted=True), NOW) is None
+    assert PLAIN.feedback(Feedback("m1", Channel.SMS, "+447400123456", converted=True), NOW) is None
 
 
 def test_nothing_secret_shows() -> None:
