@@ -385,6 +385,14 @@ class TakesFeedback(Protocol):
         """How to tell it; None where it does not want to know."""
 
 
+@runtime_checkable
+class LimitsCodes(Protocol):
+    """A provider that does not carry codes of every length."""
+
+    def longest_code(self, channel: Channel) -> int | None:
+        """How many digits a code may have on this channel; None for any."""
+
+
 _HTTP_REASONS = {
     401: "auth",
     402: "balance",

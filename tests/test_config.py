@@ -696,6 +696,48 @@ def test_what_works_but_should_be_known_is_told() -> None:
     ]
 
 
+SHORT_CODES: Table = {
+    "tg": {"kind": "telegram", "api_token": "a-token"},
+    "calls": {"kind": "prelude", "api_key": "a-key", "voice": True, "sms_template": "t"},
+}
+"""Providers that take 8 digits: over Telegram, and in calls but not in texts."""
+
+
+def with_short_codes(**changes: object) -> Table:
+    """An application that sends over them."""
+    by_prefix = {"+49": [{"channel": "voice", "providers": ["voice", "calls"]}]}
+    steps = [{"channel": "telegram", "providers": ["tg"]}, sms("calls")]
+    data = table(cascade=steps, cascade_by_prefix=by_prefix, **changes)
+    data["providers"] |= SHORT_CODES
+    return data
+
+
+def test_a_provider_of_a_step_takes_codes_as_long_as_the_applications() -> None:
+    """Those that their vendors would refuse, all of them, are no step."""
+    accepted(with_short_codes(code_length=8))
+    assert problems(with_short_codes(code_length=9)) == {
+        "applications.shop.cascade[0].providers": (
+            "tg takes codes of 8 digits at most over telegram; code_length is 9"
+        ),
+        'applications.shop.cascade_by_prefix."+49"[0].providers': (
+            "calls takes codes of 8 digits at most over voice; code_length is 9"
+        ),
+    }
+
+
+def test_who_does_not_take_every_code_of_a_caller_is_told() -> None:
+    """A caller may bring ten digits; each provider is told once."""
+    twice = {"+1": [{"channel": "telegram", "providers": ["tg"]}]}
+    data = with_short_codes(own_code=True)
+    data["applications"]["shop"]["cascade_by_prefix"] |= twice
+    found = [worry for worry in config.worries(accepted(data)) if worry[0] == "applications.shop.own_code"]
+    assert [message for _, message in found] == [
+        "calls takes codes of 8 digits at most over voice, and rejects a longer one",
+        "tg takes codes of 8 digits at most over telegram, and rejects a longer one",
+    ]
+    assert not [key for key, _ in config.worries(accepted(with_short_codes())) if "own_code" in key]
+
+
 def test_a_configuration_for_production_has_nothing_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that is fast enough; on a slow one, how long a hash takes."""
     found = accepted(top(redis="redis://h"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from service import code as codes
 from service import phone
 from service.config.faults import Fault, join, meant, named_plainly
 from service.config.tables import Settings, Steps
 from service.errors import TextError
-from service.provider import Provider
+from service.provider import Channel, LimitsCodes, Provider
 from service.texts import Texts
 
 
@@ -34,12 +35,12 @@ def _names(draft: Draft) -> Iterator[Fault]:
 def _cascades(draft: Draft) -> Iterator[Fault]:
     for name, application in draft.settings.applications.items():
         path = join("applications", name)
-        yield from _steps(draft, f"{path}.cascade", application.cascade)
+        yield from _steps(draft, f"{path}.cascade", application.cascade, application.code_length)
         for prefix, steps in application.cascade_by_prefix.items():
-            yield from _steps(draft, join(f"{path}.cascade_by_prefix", prefix), steps)
+            yield from _steps(draft, join(f"{path}.cascade_by_prefix", prefix), steps, application.code_length)
 
 
-def _steps(draft: Draft, path: str, steps: Steps) -> Iterator[Fault]:
+def _steps(draft: Draft, path: str, steps: Steps, code_length: int) -> Iterator[Fault]:
     channels = [step.channel for step in steps]
     for index, step in enumerate(steps):
         if step.channel in channels[:index]:
@@ -55,6 +56,15 @@ def _steps(draft: Draft, path: str, steps: Steps) -> Iterator[Fault]:
             elif name in draft.providers and step.channel not in draft.providers[name].channels:
                 have = ", ".join(sorted(draft.providers[name].channels))
                 yield f"{path}[{index}].providers", f"{name} does not carry {step.channel}; it carries {have}"
+            elif (longest := longest_code(draft.providers.get(name), step.channel)) < code_length:
+                said = f"{name} takes codes of {longest} digits at most over {step.channel}"
+                yield f"{path}[{index}].providers", f"{said}; code_length is {code_length}"
+
+
+def longest_code(provider: Provider | None, channel: Channel) -> int:
+    """How many digits a code may have for a provider (None for one that cannot be read) to take it on a channel."""
+    limit = provider.longest_code(channel) if isinstance(provider, LimitsCodes) else None
+    return limit or codes.MAX_LENGTH
 
 
 def _ring(draft: Draft) -> Iterator[Fault]:

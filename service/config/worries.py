@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from service import code as codes
 from service.config.faults import Fault, join, masked
+from service.config.rules import longest_code
 from service.config.tables import ApplicationTable, Config
+from service.provider import Channel, Provider
 from service.providers.console import Console
 from service.providers.simulator import Simulator
 from service.segments import measure
@@ -32,17 +34,28 @@ def worries(config: Config) -> Iterator[Fault]:
     for name, application in config.settings.applications.items():
         for number in application.test_numbers:
             yield f"applications.{name}.test_numbers", f"{masked(number)} has a fixed code and no limits"
+        if application.own_code:
+            yield from sorted({*_long_codes(f"applications.{name}.own_code", application, config.providers)})
         yield from _long_texts(f"applications.{name}.texts", application)
 
 
 def _used(config: Config) -> set[str]:
-    return {
-        route.provider
-        for application in config.settings.applications.values()
-        for steps in (application.cascade, *application.cascade_by_prefix.values())
-        for step in steps
-        for route in step.providers
-    }
+    return {name for application in config.settings.applications.values() for _, name in _routes(application)}
+
+
+def _routes(application: ApplicationTable) -> Iterator[tuple[Channel, str]]:
+    """The channels of an application's cascades with the providers of each."""
+    for steps in (application.cascade, *application.cascade_by_prefix.values()):
+        for step in steps:
+            for route in step.providers:
+                yield step.channel, route.provider
+
+
+def _long_codes(path: str, application: ApplicationTable, providers: Mapping[str, Provider]) -> Iterator[Fault]:
+    """The providers that do not take every code that a caller may bring."""
+    for channel, name in _routes(application):
+        if (longest := longest_code(providers[name], channel)) < codes.MAX_LENGTH:
+            yield path, f"{name} takes codes of {longest} digits at most over {channel}, and rejects a longer one"
 
 
 def _long_texts(path: str, application: ApplicationTable) -> Iterator[Fault]:

@@ -142,6 +142,10 @@ class Prelude(BaseModel):
         }
         return frozenset(channel for channel, with_what in carried.items() if with_what)
 
+    def longest_code(self, channel: Channel) -> int | None:
+        """Verify takes 8 digits of a custom code; a template of Notify takes any."""
+        return 8 if channel is Channel.VOICE else None
+
     def request(self, message: Message, now: datetime) -> Request:
         """The template with the code in it, on this channel and once; or the code as one that Verify calls with."""
         if message.channel is Channel.VOICE:

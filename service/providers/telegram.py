@@ -80,6 +80,10 @@ class Telegram(BaseModel):
         """Telegram alone."""
         return frozenset({Channel.TELEGRAM})
 
+    def longest_code(self, channel: Channel) -> int | None:  # noqa: ARG002 - there is one channel
+        """Telegram takes 8 digits."""
+        return 8
+
     def request(self, message: Message, now: datetime) -> Request:
         """Whether the person can be reached; the code waits in `next`."""
         headers = {"authorization": f"Bearer {self.api_token.get_secret_value()}"}
