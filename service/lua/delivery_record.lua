@@ -15,18 +15,17 @@ d.provider = ARGV[2]
 if ARGV[5] ~= '' then put(v, 'm' .. n, ARGV[5]) end
 if ARGV[6] ~= '' then put(v, 'f' .. n, ARGV[6]) end
 keep(v, n, d)
-local moved = progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil)
+-- a receipt that was faster than the answer knows better than one that was lost: the provider has the message
+local reported = RANK[d.status] >= RANK.accepted
+local moved = not reported and progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil)
 if moved then learn(v, now, ARGV[4], d.channel .. ' ' .. ARGV[9]) end
 local next_at = math.min(num(v, 'until'), num(v, 'expires'))
-if alive(v) and v.f.n == n and not moved and RANK[d.status] <= RANK.unknown then
-  -- its receipt was faster than its answer
-  wake(v, next_at)
+local current = alive(v) and v.f.n == n
+if not current or not moved then
+  local waits = current and RANK[d.status] <= RANK.unknown
+  if waits then wake(v, next_at) end
   save(v)
-  return reply('idle', next_at - now, v)
-end
-if not alive(v) or v.f.n ~= n or not moved then
-  save(v)
-  return {'gone', 0}
+  return waits and reply('idle', next_at - now, v) or {'gone', 0}
 end
 local queued = false
 if ARGV[3] == 'accepted' then
