@@ -278,6 +278,8 @@ async def test_a_redirect_is_not_followed() -> None:
         assert elsewhere.people == 0
 
 
+OWN_ID = {"username": "shop", "api_key": "a-key", "webhook_secret": "a-secret-in-the-address"}
+"""An account with Africa's Talking, whose receipts name its own message id and nothing else."""
 REFUSALS: dict[str, tuple[Table, object, str]] = {
     "twilio": (
         {"account_sid": "AC" + "0" * 32, "auth_token": "a-token", "sms_from": "+15005550006"},
@@ -295,7 +297,7 @@ REFUSALS: dict[str, tuple[Table, object, str]] = {
         "balance",
     ),
     "africastalking": (
-        {"username": "shop", "api_key": "a-key", "webhook_secret": "a-secret-in-the-address"},
+        OWN_ID,
         {"SMSMessageData": {"Recipients": [{"statusCode": 405, "messageId": "None"}]}},
         "balance",
     ),
@@ -340,6 +342,36 @@ async def test_callers_feel_nothing_of_a_provider_that_hangs() -> None:
         await one.travel(60)
         assert (await one.get(started["id"]))["status"] == "approved"
         assert (bad.people, good.people) == (1, 0)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_receipt_by_the_vendors_own_id_may_come_before_we_know_that_id(times: int) -> None:
+    """It waits for the answer that tells the id; then it counts, once."""
+
+    async def hasty(vendor: Vendor) -> None:
+        path = f"/receipts/at?secret={OWN_ID['webhook_secret']}"
+        for _ in range(times):
+            assert (await one.receipts.post(path, content="id=m1&status=Failed")).status_code == 200
+        await vendor.reply({"SMSMessageData": {"Recipients": [{"statusCode": 101, "messageId": "m1"}]}})
+
+    async with (
+        Vendor(hasty) as vendor,
+        Vendor(well) as good,
+        day(
+            [step("at"), step("good", channel="voice"), step("good", channel="whatsapp")],
+            at={"kind": "africastalking", "api_url": vendor.url} | OWN_ID,
+            good=gateway(good) | {"channels": ["voice", "whatsapp"]},
+        ) as one,
+    ):
+        started = await one.create()
+        assert await outcomes(one, started["id"]) == [("at", "failed", "unknown"), ("good", "accepted", None)]
+        assert (await one.receipts.post("/receipts/at?secret=x", content="id=m1&status=Success")).status_code == 401
+        path = f"/receipts/at?secret={OWN_ID['webhook_secret']}"
+        for word in ("Failed", "Success"):
+            assert (await one.receipts.post(path, content=f"id=m1&status={word}")).status_code == 200
+        await one.travel(4)
+        assert await statuses(one, started["id"]) == ["delivered", "accepted"]
+        assert (vendor.people, good.people) == (1, 1)
 
 
 EARLY = {

@@ -81,6 +81,20 @@ async def test_unknown_words_are_noise() -> None:
         assert ("delivery.failed", 0, "unknown") in await story(one, started["id"])
 
 
+@pytest.mark.parametrize("status", ["sent", "delivered", "failed"])
+async def test_a_receipt_that_finds_the_time_over_ends_the_verification(status: str) -> None:
+    """Nobody has looked since: it is recorded, and nothing is sent any more."""
+    cascade = [{"channel": channel, "providers": ["gw"], "wait": "5m"} for channel in ("sms", "voice")]
+    async with world(cascade=cascade, ttl="1m") as one:
+        started = await one.create()
+        one.clock.shift(61)
+        assert (await one.report(one.gateway.last, status)).status_code == 200
+        found = await one.get(started["id"])
+        assert (found["status"], [d["status"] for d in found["deliveries"]]) == ("expired", [status])
+        assert [line["event"] for line in found["timeline"]].count("verification.expired") == 1
+        assert one.gateway.channels == ["sms"]
+
+
 async def test_a_receipt_long_after_the_end_is_taken_and_changes_nothing_else() -> None:
     """After approval it is recorded; when the verification is gone, it is still a 200."""
     async with world() as one:

@@ -238,7 +238,7 @@ async def test_a_step_that_is_shut_during_a_send_does_not_try_its_other_provider
                 return httpx.Response(503)
             return httpx.Response(200, json={"message_id": sent.data["delivery"]})
 
-        one.gateway.answer = slow  # type: ignore[assignment]  # httpx awaits what a handler returns
+        one.gateway.answer = slow
         started = await one.create()
         assert await deliveries(one, started["id"]) == [
             ("sms", "gw", "rejected", "provider_error"),

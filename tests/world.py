@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -105,24 +105,28 @@ class Sent:
         return str(self.data["channel"])
 
 
-Answer = Callable[[Sent], httpx.Response]
+Answer = Callable[[Sent], httpx.Response | Awaitable[httpx.Response]]
 
 
 @dataclass
 class Gateway:
-    """The operator's gateway: keeps what it is sent; `answer` may be replaced."""
+    """The operator's gateway: keeps what it is sent; `answer` may be replaced. `vendors` have other hosts."""
 
     sent: list[Sent] = field(default_factory=list)
     answer: Answer = lambda sent: httpx.Response(200, json={"message_id": sent.data["delivery"]})
+    vendors: dict[str, Callable[[httpx.Request], Awaitable[httpx.Response]]] = field(default_factory=dict)
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
         """Take a message, once its signature holds."""
+        if vendor := self.vendors.get(request.url.host):
+            return await vendor(request)
         Webhook(WEBHOOK_SECRET).verify(request.content, dict(request.headers))
         body = json.loads(request.content)
         assert body["type"] == "delivery.send"
         message = Sent(request.url.host, body["data"])
         self.sent.append(message)
-        return self.answer(message)
+        answer = self.answer(message)
+        return answer if isinstance(answer, httpx.Response) else await answer
 
     def refuse(self, reason: str, *channels: str) -> None:
         """Refuse messages on these channels (all, when none is named) for good."""
