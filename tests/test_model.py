@@ -3,25 +3,46 @@
 The model says what the status, the deliveries, and what is left of checks and sends must be after any sequence of
 create, resend, check, cancel, receipt and time. What must never happen is asserted along the way: a second code, a
 message after the end, two advances from one step, more guesses than allowed, a verification without an end.
+
+Steps have two providers. One reports by the token in an address, the other by its own message id, at one address for
+all; both report in any order, late, again, and before they have answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs, urlencode
 
 import httpx
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.world import NUMBER, Sent, world, wrong
+from tests.world import NUMBER, PUBLIC_URL, Sent, signed, table, world, wrong
 
 TTL, CHECKS, SENDS, WRONG_A_DAY = 300, 3, 3, 7
 PAUSES = (30, 60)
-STEPS = (("sms", 20), ("whatsapp", 20), ("voice", 40))
+STEPS = (("sms", 20, ("at", "gw")), ("whatsapp", 20, ("gw",)), ("voice", 40, ("voice", "gw")))
+"""Channel, wait, providers."""
+AFRICAS_TALKING = {
+    "kind": "africastalking",
+    "api_url": "https://at.example",
+    "username": "shop",
+    "api_key": "a-key",
+    "webhook_secret": "a-secret-in-the-address",
+}
+AT_REFUSALS = {"carrier_blocked": 502, "landline": 404, "invalid_number": 403, "opted_out": 406}
+AT_REPORTS = {
+    "sent": {"status": "Sent"},
+    "delivered": {"status": "Success"},
+    "failed": {"status": "AbsentSubscriber"},
+}
+"""What Africa's Talking, `at`, calls things. It has no word for `read`, and its failures are all `unreachable` here."""
 RANK = {
     "queued": 0,
     "sending": 1,
@@ -34,9 +55,25 @@ RANK = {
     "read": 7,
 }
 LIVE = {"pending", "undeliverable"}
+STATUSES = st.sampled_from(["sent", "delivered", "read", "failed"])
+REASONS = st.sampled_from(["unreachable", "landline", "not_on_channel", "invalid_number"])
 POINTLESS = {"landline": {"sms", "whatsapp"}, "invalid_number": {"sms", "whatsapp", "voice"}}
-REMEMBERED = {"landline", "not_on_channel"}
+REMEMBERED = {"landline", "not_on_channel", "opted_out"}
 """Reasons that shut their channels for the number; a whole run takes less than the day for which they do."""
+
+
+@dataclass
+class Vendors:
+    """How the providers behave, and what is known by what they said: the same for all verifications of the number."""
+
+    refusing: dict[str, str] = field(default_factory=dict)
+    """Why a provider refuses, for those that do."""
+    early: tuple[str, str, int] | None = None
+    """Status, reason and number of the receipts that each sends before it answers, if they do."""
+    shut: set[str] = field(default_factory=set)
+    """The channels on which the number is known not to be reached."""
+    carried: list[str] = field(default_factory=list)
+    """The deliveries that `at` was asked to carry, which do not name themselves to it."""
 
 
 @dataclass
@@ -46,16 +83,14 @@ class Model:
     id: str
     code: str
     now: float
-    refusing: str | None
-    shut: set[str]
-    """The channels on which the number is known not to be reached, by all its verifications."""
+    vendors: Vendors
     status: str = "pending"
     wrong: int = 0
     sends: int = 1
     step: int = -1
     until: float = 0
-    deliveries: list[list[str]] = field(default_factory=list)
-    """Channel and status of each."""
+    deliveries: list[list[str | None]] = field(default_factory=list)
+    """Channel, provider and status of each."""
     skipped: set[int] = field(default_factory=set)
     """Those that were never sent, since their channel was shut."""
 
@@ -72,23 +107,33 @@ class Model:
 
     @property
     def sent(self) -> list[int]:
-        """The deliveries that went to the gateway."""
+        """The deliveries that went to a provider."""
         return [n for n in range(len(self.deliveries)) if n not in self.skipped]
 
-    def deliver(self, step: int) -> bool:
-        """Open a delivery on a step; the gateway takes it or refuses it at once. False where its channel is shut."""
+    def deliver(self, step: int, attempt: int = 0) -> bool:
+        """Open a delivery on a step; its provider takes or refuses it at once. False where its channel is shut."""
         self.step, self.status = step, "pending"
-        channel, wait = STEPS[step]
-        self.deliveries.append([channel, "accepted"])
+        channel, wait, providers = STEPS[step]
+        n, provider = len(self.deliveries), providers[attempt]
         self.until = self.now + wait
-        if channel in self.shut:
-            self.deliveries[-1][1] = "rejected"
-            self.skipped.add(len(self.deliveries) - 1)
+        if channel in self.vendors.shut:
+            self.deliveries.append([channel, None, "rejected"])
+            self.skipped.add(n)
             return False
-        if self.refusing is not None:
-            self.deliveries[-1][1] = "rejected"
-            self.learn(channel, self.refusing)
-            self.advance(self.refusing)
+        self.deliveries.append([channel, provider, "accepted"])
+        if provider == "at":
+            self.vendors.carried.append(f"{self.id}.{n}")
+        reason = self.vendors.refusing.get(provider)
+        # A refusal tells no message id to find receipts by; where they need none, they know better.
+        if self.vendors.early is not None and (reason is None or provider != "at"):
+            self.receive(n, *self.vendors.early[:2])
+        elif reason is not None:
+            self.deliveries[n][2] = "rejected"
+            self.learn(channel, reason)
+            if reason == "carrier_blocked" and attempt + 1 < len(providers):
+                self.deliver(step, attempt + 1)
+            else:
+                self.advance(reason)
         return True
 
     def send_again(self) -> None:
@@ -100,7 +145,7 @@ class Model:
     def learn(self, channel: str, reason: str) -> None:
         """Remember a failure that the recipient causes."""
         if reason in REMEMBERED:
-            self.shut |= {channel} | POINTLESS.get(reason, set())
+            self.vendors.shut |= {channel} | POINTLESS.get(reason, set())
 
     def advance(self, reason: str) -> None:
         """Leave the step for the next that is not pointless."""
@@ -111,7 +156,7 @@ class Model:
 
     def rest(self) -> None:
         """Nothing left to do: undeliverable when nothing can have arrived."""
-        if all(status in {"rejected", "failed"} for _, status in self.deliveries):
+        if all(status in {"rejected", "failed"} for _, _, status in self.deliveries):
             self.status = "undeliverable"
 
     def wake(self, now: float) -> None:
@@ -119,18 +164,20 @@ class Model:
         self.now = now
         if self.live and now >= self.expires:
             self.status = "expired"
-        elif self.live and self.deliveries[-1][1] in {"accepted", "sent"} and now >= self.until:
-            self.deliveries[-1][1] = "unknown"
+        elif self.live and self.deliveries[-1][2] in {"accepted", "sent"} and now >= self.until:
+            self.deliveries[-1][2] = "unknown"
             self.advance("silence")
 
     def receive(self, n: int, status: str, reason: str) -> None:
         """A receipt, in whatever order it comes."""
-        delivery = self.deliveries[n]
-        if RANK[status] <= RANK[delivery[1]]:
+        channel, provider, before = self.deliveries[n]
+        if provider == "at":
+            status, reason = "delivered" if status == "read" else status, "unreachable"
+        if RANK[status] <= RANK[str(before)]:
             return
-        delivery[1] = status
+        self.deliveries[n][2] = status
         if status == "failed":
-            self.learn(delivery[0], reason)
+            self.learn(str(channel), reason)
         if not self.live:
             return
         current = n == len(self.deliveries) - 1
@@ -138,7 +185,7 @@ class Model:
             self.status = "pending"
         elif status == "failed" and current:
             self.advance(reason)
-        elif status == "failed" and RANK[self.deliveries[-1][1]] >= RANK["unknown"]:
+        elif status == "failed" and RANK[str(self.deliveries[-1][2])] >= RANK["unknown"]:
             self.rest()
 
 
@@ -149,18 +196,21 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
-        limits: dict[str, Any] = {"guard": {"limits": {"number": []}}}
-        cascade = [{"channel": channel, "providers": ["gw"], "wait": f"{wait}s"} for channel, wait in STEPS]
+        top: dict[str, Any] = {"guard": {"limits": {"number": []}}}
+        top["providers"] = table()["providers"] | {"at": AFRICAS_TALKING}
+        cascade = [{"channel": one, "providers": [*providers], "wait": f"{wait}s"} for one, wait, providers in STEPS]
         changes: dict[str, Any] = {"ttl": f"{TTL}s", "checks": CHECKS, "sends": SENDS, "cascade": cascade}
         changes |= {"resend_after": [f"{pause}s" for pause in PAUSES], "wrong_checks_per_day": WRONG_A_DAY}
-        self.one = self.runner.run(self.stack.enter_async_context(world(_top=limits, **changes)))
+        self.one = self.runner.run(self.stack.enter_async_context(world(_top=top, **changes)))
         self.one.gateway.answer = self._answer
-        self.refusing: str | None = None
+        self.one.gateway.vendors["at.example"] = self._at
+        self.vendors = Vendors()
+        self.codes: list[str] = []
+        self.at_codes: list[str] = []
         self.now = 0.0
         self.past: list[Model] = []
         self.model: Model | None = None
         self.wrong_today = 0
-        self.shut: set[str] = set()
 
     def teardown(self) -> None:
         """Every verification has an end."""
@@ -174,38 +224,84 @@ class Lives(RuleBasedStateMachine):
     def _run(self, awaitable: Any) -> Any:
         return self.runner.run(awaitable)
 
-    def _answer(self, sent: Sent) -> httpx.Response:
-        if self.refusing is not None:
-            return httpx.Response(422, json={"reason": self.refusing})
+    async def _answer(self, sent: Sent) -> httpx.Response:
+        self.codes.append(sent.code)
+        status, reason, times = self.vendors.early or ("", "", 0)
+        for _ in range(times):
+            await self._report(sent, status, reason)
+        provider = sent.data["receipt_url"].split("/")[-2]
+        if refusal := self.vendors.refusing.get(provider):
+            return httpx.Response(422, json={"reason": refusal})
         return httpx.Response(200, json={"message_id": sent.data["delivery"]})
+
+    async def _at(self, request: httpx.Request) -> httpx.Response:
+        [text] = parse_qs(request.content.decode())["message"]
+        found = re.search(r"\d{6}", text)
+        assert found
+        self.codes.append(found[0])
+        self.at_codes.append(found[0])
+        message_id = f"ATXid_{len(self.at_codes)}"
+        status, _, times = self.vendors.early or ("", "", 0)
+        for _ in range(times):
+            await self._report_at(message_id, status)
+        refusal = self.vendors.refusing.get("at")
+        recipient: dict[str, object] = {"statusCode": 101, "messageId": message_id}
+        if refusal:
+            recipient = {"statusCode": AT_REFUSALS[refusal], "messageId": "None"}
+        return httpx.Response(200, json={"SMSMessageData": {"Recipients": [recipient]}})
+
+    async def _report(self, sent: Sent, status: str, reason: str) -> None:
+        receipt = {"message_id": sent.data["delivery"], "status": status, "reason": reason}
+        body = json.dumps({"type": "delivery.receipt", "data": receipt})
+        path = sent.data["receipt_url"].removeprefix(PUBLIC_URL)
+        answer = await self.one.receipts.post(path, content=body, headers=signed(body))
+        assert answer.status_code == 200
+
+    async def _report_at(self, message_id: str, status: str) -> None:
+        form = urlencode({"id": message_id, **AT_REPORTS["delivered" if status == "read" else status]})
+        path = f"/receipts/at?secret={AFRICAS_TALKING['webhook_secret']}"
+        assert (await self.one.receipts.post(path, content=form)).status_code == 200
 
     def _travel(self, seconds: float) -> None:
         self.now += seconds
         self._run(self.one.travel(seconds))
         if self.model is not None:
-            self.model.refusing = self.refusing
             self.model.wake(self.now)
 
-    @rule(reason=st.sampled_from([None, None, "carrier_blocked", "landline", "not_on_channel", "invalid_number"]))
-    def gateway_changes_its_mind(self, reason: str | None) -> None:
-        """From now on the gateway refuses, or takes everything again."""
-        self.refusing = reason
-        if self.model is not None:
-            self.model.refusing = reason
+    @rule(
+        provider=st.sampled_from(["at", "gw", "voice"]),
+        reason=st.sampled_from([None, None, "carrier_blocked", "landline", "opted_out", "invalid_number"]),
+    )
+    def a_provider_changes_its_mind(self, provider: str, reason: str | None) -> None:
+        """From now on it refuses, or takes everything again."""
+        self.vendors.refusing.pop(provider, None)
+        if reason is not None:
+            self.vendors.refusing[provider] = reason
+
+    @rule(early=st.none() | st.tuples(STATUSES, REASONS, st.integers(1, 3)))
+    def receipts_are_faster_than_answers(self, early: tuple[str, str, int] | None) -> None:
+        """Or slower again: a provider reports, so often, before it answers."""
+        self.vendors.early = early
+
+    @initialize()
+    def create(self) -> None:
+        """Every life begins."""
+        self.create_or_resend(joining=False)
 
     @rule(joining=st.booleans())
     def create_or_resend(self, joining: bool) -> None:
         """A create joins what is live, as a resend does, and starts anew otherwise."""
         model = self.model
         path = f"/verifications/{model.id}/resend" if model and model.live and not joining else "/verifications"
+        before = len(self.codes)
         answer = self._run(self.one.post(path, {"to": NUMBER} if path == "/verifications" else {}))
         self._run(self.one.work())
         if model is None or not model.live:
             assert answer.status_code == 201
             if model is not None:
                 self.past.append(model)
-            code = self.one.gateway.last.code if self.one.gateway.sent else ""
-            self.model = Model(answer.json()["id"], code, self.now, self.refusing, self.shut)
+            code = self.codes[before] if len(self.codes) > before else ""
+            self.model = Model(answer.json()["id"], code, self.now, self.vendors)
         elif self.now < model.resend or model.sends >= SENDS:
             assert (answer.status_code, answer.json()["id"]) == (429, model.id)
             assert answer.json()["limit"] == ("resend" if self.now < model.resend else "sends")
@@ -216,7 +312,7 @@ class Lives(RuleBasedStateMachine):
             model.send_again()
 
     @precondition(lambda self: self.model is not None and self.model.sent)
-    @rule(right=st.booleans())
+    @rule(right=st.sampled_from([False, False, False, True]))
     def check(self, right: bool) -> None:
         """A guess at the current code."""
         model = self.model
@@ -252,53 +348,53 @@ class Lives(RuleBasedStateMachine):
         if model.live:
             model.status = "canceled"
 
-    @precondition(lambda self: self.model is not None and self.model.sent)
-    @rule(
-        n=st.integers(0, 9),
-        status=st.sampled_from(["sent", "delivered", "read", "failed"]),
-        reason=st.sampled_from(["unreachable", "landline", "not_on_channel", "invalid_number"]),
-    )
-    def receipt(self, n: int, status: str, reason: str) -> None:
-        """Any receipt for any delivery, in any order, as often as it likes."""
-        model = self.model
-        assert model is not None
-        n = model.sent[n % len(model.sent)]
-        sent = next(sent for sent in self.one.gateway.sent if sent.data["delivery"] == f"{model.id}.{n}")
-        assert self._run(self.one.report(sent, status, reason)).status_code == 200
-        model.receive(n, status, reason)
+    @precondition(lambda self: self.codes)
+    @rule(reports=st.lists(st.tuples(st.integers(0, 5), STATUSES, REASONS), min_size=1, max_size=4))
+    def receipts(self, reports: list[tuple[int, str, str]]) -> None:
+        """Any receipts for any deliveries of any verification, in any order, as often as they like."""
+        for back, status, reason in reports:
+            sent = [(model, n) for model in self._all() for n in model.sent]
+            model, n = sent[-1 - back % len(sent)]
+            delivery = f"{model.id}.{n}"
+            if delivery in self.vendors.carried:
+                number = 1 + self.vendors.carried.index(delivery)
+                self._run(self._report_at(f"ATXid_{number}", status))
+            else:
+                report = next(one for one in self.one.gateway.sent if one.data["delivery"] == delivery)
+                self._run(self._report(report, status, reason))
+            self._run(self.one.work())
+            known = model.deliveries[n][1:] != ["at", "rejected"]
+            if known and not self._gone(model):
+                model.receive(n, status, reason)
 
-    @precondition(lambda self: self.model is not None)
-    @rule(seconds=st.sampled_from([1, 10, 21, 31, 61, 299]))
+    @rule(seconds=st.sampled_from([1, 10, 21, 21, 31, 41, 61, 299]))
     def time_passes(self, seconds: int) -> None:
         """Seconds to minutes."""
         self._travel(seconds)
 
     @invariant()
     def the_service_is_where_the_model_is(self) -> None:
-        """Status, deliveries, and what is left."""
-        model = self.model
-        if model is None:
-            return
-        answer = self._run(self.one.api.get(f"/verifications/{model.id}"))
-        if self._gone(model):
-            assert answer.status_code == 404
-            return
-        found = answer.json()
-        assert found["status"] == model.status
-        assert [[d["channel"], d["status"]] for d in found["deliveries"]] == model.deliveries
-        assert found["checks_remaining"] == CHECKS - model.wrong - (model.status == "approved")
-        assert found["sends_remaining"] == SENDS - model.sends
+        """Status, deliveries, and what is left: of the latest verification, and of the one before it."""
+        for model in self._all()[-2:]:
+            answer = self._run(self.one.api.get(f"/verifications/{model.id}"))
+            if self._gone(model):
+                assert answer.status_code == 404
+                continue
+            found = answer.json()
+            assert found["status"] == model.status
+            assert [[d["channel"], d["provider"], d["status"]] for d in found["deliveries"]] == model.deliveries
+            assert found["checks_remaining"] == CHECKS - model.wrong - (model.status == "approved")
+            assert found["sends_remaining"] == SENDS - model.sends
 
     @invariant()
     def one_verification_has_one_code_and_each_delivery_one_message(self) -> None:
         """Nothing is sent twice, nothing that the model does not know of, and never another code."""
-        known = {f"{model.id}.{n}" for model in self._all() for n in model.sent}
-        sent = [message.data["delivery"] for message in self.one.gateway.sent]
-        assert sorted(sent) == sorted(known)
+        known = [f"{model.id}.{n}" for model in self._all() for n in model.sent]
+        sent = [(message.data["delivery"], message.code) for message in self.one.gateway.sent]
+        sent += zip(self.vendors.carried, self.at_codes, strict=True)
+        assert sorted(delivery for delivery, _ in sent) == sorted(known)
         codes = {model.id: model.code for model in self._all()}
-        assert all(
-            message.code == codes[message.data["delivery"].partition(".")[0]] for message in self.one.gateway.sent
-        )
+        assert all(code == codes[delivery.partition(".")[0]] for delivery, code in sent)
 
     def _gone(self, model: Model) -> bool:
         """Whether its second TTL has passed too: after that nobody knows it."""

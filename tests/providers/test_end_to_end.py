@@ -101,6 +101,7 @@ async def test_a_code_goes_by_sms_then_whatsapp_and_its_use_is_told() -> None:
         code = whatsapp["template"]["components"][0]["parameters"][0]["text"]
         assert code in sms["Body"]
         assert (await one.check(started["id"], code))["valid"]
+        await one.post(f"/verifications/{started['id']}/feedback", {"converted": True})
         await service.stop()
     assert vendors.asked[2:] == [("Feedback.json", {"Outcome": "confirmed"})]
 
