@@ -22,9 +22,10 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"delivery", "providers", "replies", "verification"}),
     frozenset({"inbox", "requests"}),
     frozenset({"application", "circuit", "code", "idempotency", "optout", "record", "schedule", "tally", "waits"}),
+    frozenset({"guard"}),
     frozenset({"cascade", "door", "phone", "sealing", "store"}),
     frozenset({"provider", "texts"}),
-    frozenset({"answer", "errors", "guard", "ids", "log", "metrics", "segments", "stopwords"}),
+    frozenset({"answer", "errors", "ids", "log", "metrics", "segments", "stopwords"}),
 )
 """From the top to the ground. A room is a module or a package: it imports from lower floors only, and from itself."""
 

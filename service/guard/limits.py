@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_ROUNDING = 0.5
 _DURATION = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 
 
@@ -44,6 +46,17 @@ class Rate:
     def key(self) -> str:
         """The rate as the scripts take it: count per milliseconds."""
         return f"{self.count}/{self.period * 1000}"
+
+
+def wait(rate: Rate, due: float, now: int) -> int:
+    """The milliseconds until a rate has room, 0 where it has; `due` is its theoretical arrival time (ms)."""
+    ahead = max(0.0, due - now) + rate.period * 1000 / rate.count - rate.period * 1000
+    return math.ceil(ahead) if ahead > _ROUNDING else 0
+
+
+def taken(rate: Rate, due: float, now: int) -> float:
+    """The theoretical arrival time after one more was taken, as the scripts keep it."""
+    return round(max(due, now) + rate.period * 1000 / rate.count, 3)
 
 
 def keys(rates: Sequence[Rate]) -> str:

@@ -1,0 +1,334 @@
+"""The arithmetic of the guard: what a send costs its buckets, what an approval pays back, what time forgives.
+
+Each prefix of a number, its country, an address and a device is a **bucket** with an *exposure*: sends that no approval
+has paid for yet. A send adds its weight, an approval takes some back, time leaks it away; a send that would lift an
+exposure over its cap is refused. This is Page's one-sided CUSUM for a Bernoulli rate, in units of one send that never
+converts: a pending send simply is exposure, so nothing has to mature before a burst is seen.
+
+Everything here is pure: a bucket goes in, another comes out. `lua/parts/credit.lua` does the same inside Redis, and the
+tests hold the two together. Times are milliseconds, rates are per hour, weights are in sends of one SMS.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+HOUR: Final = 3_600_000
+DAY: Final = 24 * HOUR
+
+ROUNDING: Final = 1e-6
+"""By how much a cap may be missed: who comes back exactly when told to must not fail by the last bit of a float."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """What all buckets of one kind have in common.
+
+    `cap` is the exposure that a bucket without history may have, `leak` what time forgives per hour, `room` by how many
+    times its usual traffic the cap grows, `keep` (ms) how long a bucket stays after its last change.
+    """
+
+    cap: float
+    leak: float
+    room: float
+    keep: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Every constant of the guard. The defaults serve two thousand sends a day as well as two hundred thousand."""
+
+    block3: Level = Level(cap=4, leak=0.25, room=0, keep=2 * DAY)
+    """A thousand numbers: all but the last three digits."""
+    block4: Level = Level(cap=5, leak=0.4, room=0, keep=2 * DAY)
+    """Ten thousand numbers."""
+    range: Level = Level(cap=18, leak=1, room=0.25, keep=30 * DAY)
+    """A million numbers; of short ones those that share their first four digits."""
+    country: Level = Level(cap=40, leak=2, room=0.25, keep=30 * DAY)
+    ip: Level = Level(cap=9, leak=1, room=0.5, keep=14 * DAY)
+    """An IPv4 address, or an IPv6 network of 64 bits."""
+    device: Level = Level(cap=4, leak=0.5, room=0, keep=2 * DAY)
+
+    payback: float = 2.5
+    """What one approval takes back, in sends: 2.57 tells conversion of 75 % from 10 %."""
+    history: float = 5
+    """How much faster than it converted in the long run a bucket forgets."""
+    memory: float = 72
+    """Half-life of the approvals behind a bucket's rate, in hours."""
+    spread: float = 12
+    """What the blocks of a range may have on top: so many times their even share of its approvals per hour."""
+    recently: float = 2
+    """Half-life of the sends that are weighed against those of the surroundings, in hours."""
+    lone_block4: float = 40
+    """Recent sends that ten thousand numbers may have whatever their surroundings have."""
+    lone_block3: float = 25
+    share_block4: float = 0.1
+    """Of the recent sends of its range, what such a block may have on top."""
+    share_block3: float = 0.1
+    share_country: float = 0.003
+
+    burst: int = 4
+    """Sends that a number may have at once; one more after each pause (ms)."""
+    pause: int = 600_000
+    unconverted: float = 6
+    """Sends to a number that came to nothing."""
+    unconverted_memory: float = 12
+    """Half-life of those, in hours."""
+    trust: int = 90 * DAY
+    """How long after an approval a number is trusted, while at least `trusted_share` of its sends are approved."""
+    trusted_share: float = 0.5
+    trust_memory: float = 168
+    """Half-life of a number's sends and approvals, in hours."""
+    proof: float = 3
+    """By what a passed challenge multiplies the caps."""
+
+    number_keep: int = 7 * DAY
+    """How long a number that was never approved is remembered after its last send."""
+
+
+class Bucket(NamedTuple):
+    """The state of a bucket, as of its last change."""
+
+    exposure: float
+    at: int
+    """When it changed last."""
+    approvals: float
+    """With a half-life of `memory`."""
+    since: int
+    """When it was seen first."""
+    streak: float
+    """Sends since the last approval."""
+    recent: float
+    """Sends with a half-life of `recently`."""
+    country: str = ""
+    """The country that was approved last, of an address or a device."""
+
+
+class Number(NamedTuple):
+    """The state of one number, as of its last change."""
+
+    full: int
+    """When the burst is whole again."""
+    unconverted: float
+    at: int
+    sends: float
+    approvals: float
+    approved: int
+    """When it was approved last, 0 for never."""
+
+
+UNKNOWN_NUMBER: Final = Number(0, 0.0, 0, 0.0, 0.0, 0)
+
+
+class Shortfall(NamedTuple):
+    """Why a send has no room: what there is, what there may be, and in how many ms there will be room."""
+
+    exposure: float
+    cap: float
+    wait: int
+
+
+def fresh(now: int) -> Bucket:
+    """A bucket that nothing is known of."""
+    return Bucket(0.0, now, 0.0, now, 0.0, 0.0)
+
+
+def halved(hours: float, half_life: float) -> float:
+    """What is left of one after so long."""
+    return float(0.5 ** (hours / half_life))
+
+
+def rate(rules: Rules, bucket: Bucket) -> float:
+    """Approvals per hour in the long run, as of the bucket's last change; corrected for a short history."""
+    age = max(24.0, (bucket.at - bucket.since) / HOUR)
+    return bucket.approvals * math.log(2) / rules.memory / (1 - halved(age, rules.memory))
+
+
+def leak(rules: Rules, level: Level, bucket: Bucket) -> float:
+    """What time forgives per hour: ever less to a bucket that only takes, more to one that has always converted."""
+    strain = max(0.0, bucket.streak - level.cap) / level.cap
+    return float(level.leak * 0.5**strain) + rules.history * rate(rules, bucket)
+
+
+def cap(rules: Rules, level: Level, bucket: Bucket) -> float:
+    """The exposure that a bucket may have, with room for what it is used to."""
+    return level.cap + level.room * rules.history * rate(rules, bucket)
+
+
+def exposure(rules: Rules, level: Level, bucket: Bucket, now: int) -> float:
+    """The exposure that is left now."""
+    return max(0.0, bucket.exposure - leak(rules, level, bucket) * (now - bucket.at) / HOUR)
+
+
+def burden(level: Level, weight: float) -> float:
+    """What a send adds to a bucket. However dear it is, an empty bucket has room for one."""
+    return min(weight, level.cap)
+
+
+def test(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, most: float) -> Shortfall | None:
+    """Why a send does not fit under the cap `most`, None when it does."""
+    held = exposure(rules, level, bucket, now)
+    over = held + burden(level, weight) - most
+    if over <= ROUNDING:
+        return None
+    # The bucket is forgotten `keep` after its last change, and a refusal changes nothing.
+    forgotten = bucket.at + level.keep - now
+    return Shortfall(held, most, min(forgotten, math.ceil(over / leak(rules, level, bucket) * HOUR)))
+
+
+def settled(rules: Rules, level: Level, bucket: Bucket, now: int) -> Bucket:
+    """The bucket as it is now."""
+    hours = (now - bucket.at) / HOUR
+    return Bucket(
+        exposure(rules, level, bucket, now),
+        now,
+        bucket.approvals * halved(hours, rules.memory),
+        bucket.since,
+        bucket.streak,
+        bucket.recent * halved(hours, rules.recently),
+        bucket.country,
+    )
+
+
+def charged(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float) -> Bucket:
+    """The bucket after a send."""
+    then = settled(rules, level, bucket, now)
+    added = burden(level, weight)
+    return then._replace(exposure=then.exposure + added, streak=then.streak + added, recent=then.recent + 1)
+
+
+def refunded(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float) -> Bucket | None:
+    """The bucket after a send that was charged and did not happen, None where nothing is left to remember."""
+    then = settled(rules, level, bucket, now)
+    added = burden(level, weight)
+    left = then._replace(
+        exposure=max(0.0, then.exposure - added),
+        streak=max(0.0, then.streak - added),
+        recent=max(0.0, then.recent - 1),
+    )
+    return left if left.exposure or left.approvals or left.streak or left.recent else None
+
+
+def relieved(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float) -> Bucket:
+    """The bucket after a receipt said that a send failed: nobody was paid for it."""
+    then = settled(rules, level, bucket, now)
+    return then._replace(exposure=max(0.0, then.exposure - burden(level, weight)))
+
+
+def paid(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, country: str = "") -> Bucket:
+    """The bucket after an approval of a send of this weight; an address and a device remember to which country."""
+    then = settled(rules, level, bucket, now)
+    return then._replace(
+        exposure=max(0.0, then.exposure - rules.payback * burden(level, weight)),
+        streak=0.0,
+        approvals=then.approvals + 1,
+        country=country,
+    )
+
+
+def recent(rules: Rules, bucket: Bucket | None, now: int) -> float:
+    """The recent sends of a bucket, converted or not."""
+    return 0.0 if bucket is None else bucket.recent * halved((now - bucket.at) / HOUR, rules.recently)
+
+
+def concentrated(
+    rules: Rules, lone: float, own: float, parts: tuple[tuple[float, float], ...], proof: float
+) -> Shortfall | None:
+    """Why a block has more than its part of the recent sends around it, None when it has not.
+
+    `own` are its recent sends, `parts` the shares that it may have of others'. All of them fade alike, which says when
+    there will be room.
+    """
+    around = sum(share * max(0.0, total - own) for share, total in parts)
+    most = (lone + around) * proof
+    if own + 1 - most <= ROUNDING:
+        return None
+    fading = (own - around * proof) / (lone * proof - 1)
+    return Shortfall(own, most, math.ceil(rules.recently * math.log2(fading) * HOUR))
+
+
+def lapsed(rules: Rules, number: Number, now: int) -> Number:
+    """The number's state as it is now."""
+    hours = (now - number.at) / HOUR
+    faded = halved(hours, rules.trust_memory)
+    return Number(
+        number.full,
+        number.unconverted * halved(hours, rules.unconverted_memory),
+        now,
+        number.sends * faded,
+        number.approvals * faded,
+        number.approved,
+    )
+
+
+def hurried(rules: Rules, number: Number, now: int) -> Shortfall | None:
+    """Why a number has to wait for its next send, None when it has not."""
+    ahead = max(0, number.full - now)
+    if ahead + rules.pause <= rules.burst * rules.pause:
+        return None
+    return Shortfall(ahead / rules.pause, rules.burst, ahead - (rules.burst - 1) * rules.pause)
+
+
+def exhausted(rules: Rules, number: Number, now: int) -> Shortfall | None:
+    """Why a number has had too many sends that came to nothing, None when it has not."""
+    held = lapsed(rules, number, now).unconverted
+    if held + 1 - rules.unconverted <= ROUNDING:
+        return None
+    wait = rules.unconverted_memory * math.log2(held / (rules.unconverted - 1)) * HOUR
+    return Shortfall(held, rules.unconverted, math.ceil(wait))
+
+
+def trusted(rules: Rules, number: Number, now: int) -> bool:
+    """Whether a number has shown that it is a person's: such a one passes where its neighbours are refused."""
+    recently_approved = number.approved > 0 and now - number.approved < rules.trust
+    return recently_approved and number.approvals >= rules.trusted_share * number.sends - ROUNDING
+
+
+def kept(rules: Rules, number: Number) -> int:
+    """How long (ms) a number is remembered after its last change."""
+    return rules.trust if number.approved else rules.number_keep
+
+
+def sent(rules: Rules, number: Number, now: int) -> Number:
+    """The number's state after a send."""
+    then = lapsed(rules, number, now)
+    return then._replace(
+        full=max(now, then.full) + rules.pause,
+        unconverted=then.unconverted + 1,
+        sends=then.sends + 1,
+    )
+
+
+def unsent(rules: Rules, number: Number, now: int) -> Number:
+    """The number's state after a send that was charged and did not happen."""
+    then = lapsed(rules, number, now)
+    return then._replace(
+        full=then.full - rules.pause,
+        unconverted=max(0.0, then.unconverted - 1),
+        sends=max(0.0, then.sends - 1),
+    )
+
+
+def approved(rules: Rules, number: Number, now: int) -> Number:
+    """The number's state after an approval."""
+    then = lapsed(rules, number, now)
+    return then._replace(unconverted=0.0, approvals=then.approvals + 1, approved=now)
+
+
+DEFAULTS: Final = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """The prefixes of a number (digits, without `+`) that have buckets, narrow to wide."""
+
+    block3: str
+    block4: str
+    range: str
+
+    @classmethod
+    def of(cls, digits: str) -> Prefixes:
+        """Those of a number in E.164, without its `+`."""
+        return cls(digits[:-3], digits[:-4], digits[:-6] if len(digits) >= 10 else digits[:4])
