@@ -1,4 +1,4 @@
-"""The command line: `verifyd serve | check | keys | try`."""
+"""The command line: `verifyd serve | check | keys | try | replay`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("number", help="an E.164 number, for example +447400123456")
     one.add_argument("--config", type=Path, default=_from_environment(), help="the service's configuration")
     one.set_defaults(run=_try)
+    one = commands.add_parser("replay", help="run a log of traffic through the guard, in virtual time")
+    one.add_argument("traffic", help="events as JSON lines, also compressed (.gz); - for standard input")
+    one.add_argument("--config", type=Path, default=_from_environment(), help="the configuration (default: the demo's)")
+    one.add_argument("--decisions", type=Path, help="where to write each decision, as JSON lines")
+    one.set_defaults(run=_replay)
     return parser
 
 
@@ -91,6 +96,25 @@ def _try(arguments: argparse.Namespace) -> int:
     from service import trial
 
     return trial.run(arguments.number, arguments.config)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from service import app, replay
+    from service.guard.oracle import Oracle
+
+    config = load(arguments.config, KINDS) if arguments.config else demo.config(demo.new_api_key())
+    policies = [app.policy(name, config) for name in config.settings.applications]
+    guard = config.settings.guard
+    oracle = Oracle(policies, guard.rules.rules, guard.price_list)
+    piped = arguments.traffic == "-"
+    try:
+        summary = replay.run(arguments.traffic, arguments.decisions, oracle)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    for line in summary.lines():
+        print(line, file=sys.stderr if piped else sys.stdout)
+    return 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -41,6 +42,7 @@ from service.door.simulator import Player
 from service.door.smpp import Smpp
 from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
+from service.guard.policy import Policy
 from service.inbox import Inbox
 from service.metrics import Metrics
 from service.optout import OptOuts
@@ -241,6 +243,25 @@ def application(name: str, config: Config) -> Application:
         locale=given.locale,
         number_rates=config.settings.guard.limits.number,
         test_numbers=given.test_numbers,
+    )
+
+
+def policy(name: str, config: Config) -> Policy:
+    """What the guard holds for an application.
+
+    Without limits that only space sends out: who asks too soon just goes on with the code that is pending.
+    """
+    given, guard = config.settings.applications[name], config.settings.guard
+    limits = guard.limits.limits
+    return Policy(
+        application=name,
+        mode=given.guard.mode or guard.mode,
+        challenges=guard.challenge if given.guard.challenge is None else given.guard.challenge,
+        countries=None if given.countries is None else frozenset(given.countries),
+        allow_types=frozenset(given.allow_types),
+        test_numbers=frozenset(given.test_numbers),
+        limits=replace(limits, number=tuple(rate for rate in limits.number if rate.count > 1)),
+        budget=guard.budget.budget,
     )
 
 

@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
-    frozenset({"trial"}),
+    frozenset({"replay", "trial"}),
     frozenset({"app", "demo"}),
     frozenset({"api", "config"}),
     frozenset({"delivery", "providers", "replies", "verification"}),

@@ -65,6 +65,7 @@ def _files(folder: Path) -> None:
     now = datetime.now(UTC)
     lasting = builder.not_valid_before(now).not_valid_after(now + timedelta(days=1))
     for place, content in {
+        "etc/verifyd/prices.csv": b"country,price,channel\nGB,0.04,sms\nGB,0.06,voice\n*,0.25,sms\n",
         "etc/verifyd/sns.pem": lasting.sign(key, SHA256()).public_bytes(Encoding.PEM),
         "etc/verifyd/prelude.pem": key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         "etc/verifyd/prelude-old.pem": key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),

@@ -9,24 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from service import code as codes
 from service import ids, phone
-from service.guard.limits import Rate, seconds
+from service.config.guard import ApplicationGuard, Guard
+from service.config.values import Duration, Prefix, Section
 from service.provider import Channel, Provider
 from service.sealing import KEY_BYTES
 from service.store import connect
 
 _DAY = 86_400
-
-
-def _duration(value: object) -> object:
-    return seconds(value) if isinstance(value, str) else value
-
-
-def _rate(value: object) -> Rate:
-    return Rate.parse(value if isinstance(value, str) else "")
 
 
 def _country(value: str) -> str:
@@ -76,17 +69,8 @@ def _network(value: str) -> str:
     return str(ipaddress.ip_network(value))
 
 
-Duration = Annotated[int, BeforeValidator(_duration)]
-RateText = Annotated[Rate, BeforeValidator(_rate)]
 Country = Annotated[str, AfterValidator(_country)]
-Prefix = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{0,14}$")]
 Address = Annotated[str, AfterValidator(_address)]
-
-
-class Section(BaseModel):
-    """A table of the file. Unknown keys are told by `service.config.reading`, so that they come with a suggestion."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, arbitrary_types_allowed=True)
 
 
 class Server(Section):
@@ -187,19 +171,8 @@ class ApplicationTable(Section):
         Annotated[str, Field(pattern=r"^\+[1-9][0-9]{4,14}$")], Annotated[str, Field(pattern=r"^[0-9]{4,10}$")]
     ] = Field(default={}, repr=False)
     locale: str = "en"
-    texts: dict[str, dict[str, dict[str, str]]] = {}
-
-
-class Limits(Section):
-    """Limits as text, for example `"5/10m"`."""
-
-    number: tuple[RateText, ...] = (Rate(1, 30), Rate(5, 600), Rate(10, _DAY))
-
-
-class Guard(Section):
-    """What decides if a send may happen."""
-
-    limits: Limits = Limits()
+    texts: dict[str, dict[str, dict[str, str]]] = Field(default={})
+    guard: ApplicationGuard = ApplicationGuard()
 
 
 class Settings(Section):
@@ -209,7 +182,7 @@ class Settings(Section):
     shards: Annotated[int, Field(ge=1, le=ids.MAX_SHARDS)] = 64
     server: Server = Server()
     secrets: Secrets = Secrets()
-    applications: dict[str, ApplicationTable] = {}
+    applications: dict[str, ApplicationTable] = Field(default={})
     guard: Guard = Guard()
 
     @property

@@ -6,7 +6,7 @@ exposure over its cap is refused. This is Page's one-sided CUSUM for a Bernoulli
 converts: a pending send simply is exposure, so nothing has to mature before a burst is seen.
 
 Everything here is pure: a bucket goes in, another comes out. `lua/parts/credit.lua` does the same inside Redis, and the
-tests hold the two together. Times are milliseconds, rates are per hour, weights are in sends of one SMS.
+tests hold the two together. Times and half-lives are milliseconds, rates are per hour, weights are in sends of one SMS.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class Rules:
     """What one approval takes back, in sends: 2.57 tells conversion of 75 % from 10 %."""
     history: float = 5
     """How much faster than it converted in the long run a bucket forgets."""
-    memory: float = 72
-    """Half-life of the approvals behind a bucket's rate, in hours."""
+    memory: int = 72 * HOUR
+    """Half-life of the approvals behind a bucket's rate."""
     spread: float = 12
     """What the blocks of a range may have on top: so many times their even share of its approvals per hour."""
-    recently: float = 2
-    """Half-life of the sends that are weighed against those of the surroundings, in hours."""
+    recently: int = 2 * HOUR
+    """Half-life of the sends that are weighed against those of the surroundings."""
     lone_block4: float = 40
     """Recent sends that ten thousand numbers may have whatever their surroundings have."""
     lone_block3: float = 25
@@ -71,16 +71,16 @@ class Rules:
 
     burst: int = 4
     """Sends that a number may have at once; one more after each pause (ms)."""
-    pause: int = 600_000
+    pause: int = HOUR // 6
     unconverted: float = 6
     """Sends to a number that came to nothing."""
-    unconverted_memory: float = 12
-    """Half-life of those, in hours."""
+    unconverted_memory: int = 12 * HOUR
+    """Half-life of those."""
     trust: int = 90 * DAY
     """How long after an approval a number is trusted, while at least `trusted_share` of its sends are approved."""
     trusted_share: float = 0.5
-    trust_memory: float = 168
-    """Half-life of a number's sends and approvals, in hours."""
+    trust_memory: int = 7 * DAY
+    """Half-life of a number's sends and approvals."""
     proof: float = 3
     """By what a passed challenge multiplies the caps."""
 
@@ -135,15 +135,15 @@ def fresh(now: int) -> Bucket:
     return Bucket(0.0, now, 0.0, now, 0.0, 0.0)
 
 
-def halved(hours: float, half_life: float) -> float:
+def halved(time: float, half_life: float) -> float:
     """What is left of one after so long."""
-    return float(0.5 ** (hours / half_life))
+    return float(0.5 ** (time / half_life))
 
 
 def rate(rules: Rules, bucket: Bucket) -> float:
     """Approvals per hour in the long run, as of the bucket's last change; corrected for a short history."""
-    age = max(24.0, (bucket.at - bucket.since) / HOUR)
-    return bucket.approvals * math.log(2) / rules.memory / (1 - halved(age, rules.memory))
+    age = max(DAY, bucket.at - bucket.since)
+    return bucket.approvals * math.log(2) / (rules.memory / HOUR) / (1 - halved(age, rules.memory))
 
 
 def leak(rules: Rules, level: Level, bucket: Bucket) -> float:
@@ -180,14 +180,14 @@ def test(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, mo
 
 def settled(rules: Rules, level: Level, bucket: Bucket, now: int) -> Bucket:
     """The bucket as it is now."""
-    hours = (now - bucket.at) / HOUR
+    passed = now - bucket.at
     return Bucket(
         exposure(rules, level, bucket, now),
         now,
-        bucket.approvals * halved(hours, rules.memory),
+        bucket.approvals * halved(passed, rules.memory),
         bucket.since,
         bucket.streak,
-        bucket.recent * halved(hours, rules.recently),
+        bucket.recent * halved(passed, rules.recently),
         bucket.country,
     )
 
@@ -230,7 +230,7 @@ def paid(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, co
 
 def recent(rules: Rules, bucket: Bucket | None, now: int) -> float:
     """The recent sends of a bucket, converted or not."""
-    return 0.0 if bucket is None else bucket.recent * halved((now - bucket.at) / HOUR, rules.recently)
+    return 0.0 if bucket is None else bucket.recent * halved(now - bucket.at, rules.recently)
 
 
 def concentrated(
@@ -246,16 +246,16 @@ def concentrated(
     if own + 1 - most <= ROUNDING:
         return None
     fading = (own - around * proof) / (lone * proof - 1)
-    return Shortfall(own, most, math.ceil(rules.recently * math.log2(fading) * HOUR))
+    return Shortfall(own, most, math.ceil(rules.recently * math.log2(fading)))
 
 
 def lapsed(rules: Rules, number: Number, now: int) -> Number:
     """The number's state as it is now."""
-    hours = (now - number.at) / HOUR
-    faded = halved(hours, rules.trust_memory)
+    passed = now - number.at
+    faded = halved(passed, rules.trust_memory)
     return Number(
         number.full,
-        number.unconverted * halved(hours, rules.unconverted_memory),
+        number.unconverted * halved(passed, rules.unconverted_memory),
         now,
         number.sends * faded,
         number.approvals * faded,
@@ -276,8 +276,8 @@ def exhausted(rules: Rules, number: Number, now: int) -> Shortfall | None:
     held = lapsed(rules, number, now).unconverted
     if held + 1 - rules.unconverted <= ROUNDING:
         return None
-    wait = rules.unconverted_memory * math.log2(held / (rules.unconverted - 1)) * HOUR
-    return Shortfall(held, rules.unconverted, math.ceil(wait))
+    wait = math.ceil(rules.unconverted_memory * math.log2(held / (rules.unconverted - 1)))
+    return Shortfall(held, rules.unconverted, wait)
 
 
 def trusted(rules: Rules, number: Number, now: int) -> bool:

@@ -6,17 +6,17 @@ production obeys; only the storage is a dictionary and the clock is the event's.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
 from service import phone
 from service.errors import InvalidNumber
 from service.guard import credit
-from service.guard.credit import DAY, DEFAULTS, UNKNOWN_NUMBER, Bucket, Level, Number, Prefixes, Rules
-from service.guard.limits import Rate, taken, wait
+from service.guard.ask import Allowance, Ask, Limit, Signals
+from service.guard.credit import DAY, DEFAULTS, UNKNOWN_NUMBER, Bucket, Level, Number, Rules
+from service.guard.limits import taken, wait
 from service.guard.policy import Policy
 from service.guard.prices import Prices, shipped
 from service.guard.verdict import Decision, Findings, Reason, judge
@@ -24,20 +24,9 @@ from service.guard.verdict import Decision, Findings, Reason, judge
 Event = Mapping[str, Any]
 
 REMEMBERED: Final = DAY
-"""How long a send can still be approved, twice the longest life of a verification at most."""
+"""How long (ms) a send can still be approved: as long as a verification lives at most."""
 
-_number = lru_cache(maxsize=65_536)(phone.parse)
-
-
-@lru_cache(maxsize=65_536)
-def network(ip: str) -> str:
-    """What the guard holds for one address: an IPv4 address, or an IPv6 network of 64 bits. Raises ValueError."""
-    address = ipaddress.ip_address(ip)
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
+_parse = lru_cache(maxsize=65_536)(phone.parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +35,9 @@ class _Send:
 
     at: int
     number: str
-    country: str
     weight: float
     charged: Sequence[tuple[str, str]]
+    decision: Decision
 
 
 class Oracle:
@@ -64,18 +53,10 @@ class Oracle:
         self._rules = rules
         self._policies = {policy.application: policy for policy in policies}
         self._first = policies[0]
-        self._levels: dict[str, Level] = {
-            "block3": rules.block3,
-            "block4": rules.block4,
-            "range": rules.range,
-            "country": rules.country,
-            "ip": rules.ip,
-            "device": rules.device,
-        }
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._numbers: dict[str, Number] = {}
-        self._rates: dict[tuple[str, str, Rate], float] = {}
-        self._spent: dict[tuple[str, int], float] = {}
+        self._due: dict[Limit, float] = {}
+        self._spent: dict[tuple[Allowance, int], float] = {}
         self._sends: dict[str, _Send] = {}
         self._failed: set[str] = set()
 
@@ -83,66 +64,40 @@ class Oracle:
         """Decide on a send, and charge it if it may happen. Raises KeyError, TypeError, ValueError for a bad event."""
         now = round(event["t"] * 1000)
         policy = self._policies.get(str(event.get("application")), self._first)
+        if event["to"] in policy.test_numbers:
+            return Decision("allow")
         try:
-            number = _number(event["to"])
+            number = _parse(event["to"])
         except InvalidNumber as fault:
             return Decision("block", (Reason(rule="type", what=fault.detail),))
-        if not phone.reach(number.kind, policy.allow_types):
-            return Decision("block", (Reason(rule="type", what=number.kind.replace("_", " ")),))
-        if policy.countries is not None and number.country not in policy.countries:
-            return Decision("block", (Reason(rule="countries", what=number.country),))
-        channel = event.get("channel") or "sms"
-        weight = self.prices.weight(number.country, channel)
-        price = self.prices.price(number.country, channel)
-        proven = bool(event.get("challenge_passed"))
-        proof = self._rules.proof if proven else 1.0
-        prefixes = Prefixes.of(number.e164[1:])
-        callers = list(_callers(event))
-        state = self._known(number.e164, now)
-        limits = list(_limits(policy, event, number.e164, number.country))
-        around = list(self._around(number.country, prefixes, now, weight, proof))
-        full = self._full("country", number.country, now, weight, proof, what=number.country)
-        others = [
-            *self._number(state, now),
-            *self._limited(limits, now),
-            *self._overspent(policy, number.country, now, price),
-        ]
-        others += [reason for level, key in callers if (reason := self._full(level, key, now, weight, proof))]
-        found = Findings(
-            around=around,
-            country=full,
-            others=others,
-            trusted=credit.trusted(self._rules, state, now) or bool(event.get("trusted")),
-            vouched=any(self._bucket(*caller, now).country == number.country for caller in callers),
-        )
-        decision = judge(found, challenges=policy.challenges, proven=proven)
-        if decision.verdict != "allow":
-            return decision
-        charged = list(callers)
-        if not around:
-            charged += [(level, f"{number.country}:{prefix}") for level, prefix in _blocks(prefixes)]
-            charged += [] if full else [("country", number.country)]
-        for level, key in charged:
-            bucket = self._bucket(level, key, now)
-            self._buckets[level, key] = credit.charged(self._rules, self._levels[level], bucket, now, weight)
-        self._numbers[number.e164] = credit.sent(self._rules, state, now)
-        for scope, value, rate in limits:
-            self._rates[scope, value, rate] = taken(rate, self._rates.get((scope, value, rate), 0), now)
-        for window, _, _ in _budgets(policy, number.country, now):
-            self._spent[window] = self._spent.get(window, 0) + price
-        self._remember(event["ref"], _Send(now, number.e164, number.country, weight, charged))
+        ask = Ask.of(policy, number, str(event.get("channel") or "sms"), _signals(event), self.prices)
+        if (outright := ask.refusal()) is not None:
+            decision, around, full = Decision("block", (outright,)), True, True
+        else:
+            found = self._findings(ask, now)
+            decision = judge(found, challenges=policy.challenges, proven=ask.signals.challenge_passed)
+            around, full = bool(found.around), found.country is not None
+        decision = replace(decision, country=number.country, range=f"+{ask.prefixes.range}", price=ask.price)
+        if decision.verdict == "allow":
+            charged = [*ask.callers]
+            if not around:
+                charged += _blocks(ask)
+                charged += [] if full else [("country", number.country)]
+            self._charge(ask, now, charged)
+            self._remember(event["ref"], _Send(now, number.e164, ask.weight, charged, decision))
         return decision
 
-    def check(self, event: Event) -> None:
-        """Take a guess: a right one pays back, once."""
+    def check(self, event: Event) -> Decision | None:
+        """Take a guess: a right one pays back, once. Returns the decision on the send that it approved."""
         now = round(event["t"] * 1000)
         if not event["correct"] or (send := self._sends.pop(event["ref"], None)) is None:
-            return
+            return None
         for level, key in send.charged:
-            country = send.country if level in {"ip", "device"} else ""
+            country = send.decision.country if level in {"ip", "device"} else ""
             bucket = self._bucket(level, key, now)
-            self._buckets[level, key] = credit.paid(self._rules, self._levels[level], bucket, now, send.weight, country)
+            self._buckets[level, key] = credit.paid(self._rules, self._level(level), bucket, now, send.weight, country)
         self._numbers[send.number] = credit.approved(self._rules, self._known(send.number, now), now)
+        return send.decision
 
     def receipt(self, event: Event) -> None:
         """Take a receipt: for a send that failed nobody was paid, so it gives its weight back, once."""
@@ -153,17 +108,21 @@ class Oracle:
         self._failed.add(ref)
         for level, key in send.charged:
             bucket = self._bucket(level, key, now)
-            self._buckets[level, key] = credit.relieved(self._rules, self._levels[level], bucket, now, send.weight)
+            self._buckets[level, key] = credit.relieved(self._rules, self._level(level), bucket, now, send.weight)
 
     def exposure(self, level: str, key: str, t: float) -> float:
-        """What a bucket holds at a time (seconds); its key is a country, an address, a device, a prefix as `GB:447400123`."""
+        """What a bucket holds at a time (seconds). The key of a prefix is `GB:447400123`, others are as they are."""
         now = round(t * 1000)
-        return credit.exposure(self._rules, self._levels[level], self._bucket(level, key, now), now)
+        return credit.exposure(self._rules, self._level(level), self._bucket(level, key, now), now)
+
+    def _level(self, name: str) -> Level:
+        level: Level = getattr(self._rules, name)
+        return level
 
     def _bucket(self, level: str, key: str, now: int) -> Bucket:
         """A bucket, forgotten when its time is over."""
         bucket = self._buckets.get((level, key))
-        if bucket is None or now >= bucket.at + self._levels[level].keep:
+        if bucket is None or now >= bucket.at + self._level(level).keep:
             return credit.fresh(now)
         return bucket
 
@@ -171,30 +130,44 @@ class Oracle:
         state = self._numbers.get(number, UNKNOWN_NUMBER)
         return state if now < state.at + credit.kept(self._rules, state) else UNKNOWN_NUMBER
 
-    def _around(self, country: str, prefixes: Prefixes, now: int, weight: float, proof: float) -> Iterator[Reason]:
+    def _findings(self, ask: Ask, now: int) -> Findings:
+        """What every rule says of a send."""
+        state, country = self._known(ask.number.e164, now), ask.number.country
+        proof = self._rules.proof if ask.signals.challenge_passed else 1.0
+        callers = [self._full(level, key, now, ask.weight, proof) for level, key in ask.callers]
+        others = (*self._number(state, now), *self._limited(ask, now), *self._overspent(ask, now), *callers)
+        return Findings(
+            around=list(self._around(ask, now, proof)),
+            country=self._full("country", country, now, ask.weight, proof, what=country),
+            others=[reason for reason in others if reason],
+            trusted=credit.trusted(self._rules, state, now) or ask.signals.trusted,
+            vouched=any(self._bucket(*caller, now).country == country for caller in ask.callers),
+        )
+
+    def _around(self, ask: Ask, now: int, proof: float) -> Iterator[Reason]:
         """What speaks against a send around its number."""
         rules = self._rules
-        own3, own4, wide = [self._bucket(level, f"{country}:{prefix}", now) for level, prefix in _blocks(prefixes)]
+        own3, own4, wide = [self._bucket(level, key, now) for level, key in _blocks(ask)]
+        whole = self._bucket("country", ask.number.country, now)
+        block3, block4, across = [f"+{key.partition(':')[2]}" for _, key in _blocks(ask)]
         spread = rules.spread * credit.rate(rules, wide)
         for rule, level, prefix, bucket, most in (
-            ("block3", rules.block3, prefixes.block3, own3, rules.block3.cap + spread / 1000),
-            ("block4", rules.block4, prefixes.block4, own4, rules.block4.cap + spread / 100),
-            ("range", rules.range, prefixes.range, wide, credit.cap(rules, rules.range, wide)),
+            ("block3", rules.block3, block3, own3, rules.block3.cap + spread / 1000),
+            ("block4", rules.block4, block4, own4, rules.block4.cap + spread / 100),
+            ("range", rules.range, across, wide, credit.cap(rules, rules.range, wide)),
         ):
-            if found := credit.test(rules, level, bucket, now, weight, most * proof):
-                yield Reason.short(rule, found, prefix=f"+{prefix}")
-        sends = [
-            credit.recent(rules, bucket, now) for bucket in (own3, own4, wide, self._bucket("country", country, now))
-        ]
-        if found := credit.concentrated(rules, rules.lone_block3, sends[0], ((rules.share_block3, sends[1]),), proof):
-            yield Reason.short("concentration", found, prefix=f"+{prefixes.block3}")
-        surroundings = ((rules.share_block4, sends[2]), (rules.share_country, sends[3]))
-        if found := credit.concentrated(rules, rules.lone_block4, sends[1], surroundings, proof):
-            yield Reason.short("concentration", found, prefix=f"+{prefixes.block4}")
+            if found := credit.test(rules, level, bucket, now, ask.weight, most * proof):
+                yield Reason.short(rule, found, prefix=prefix)
+        sends3, sends4, sends, total = [credit.recent(rules, bucket, now) for bucket in (own3, own4, wide, whole)]
+        if found := credit.concentrated(rules, rules.lone_block3, sends3, ((rules.share_block3, sends4),), proof):
+            yield Reason.short("concentration", found, prefix=block3)
+        surroundings = ((rules.share_block4, sends), (rules.share_country, total))
+        if found := credit.concentrated(rules, rules.lone_block4, sends4, surroundings, proof):
+            yield Reason.short("concentration", found, prefix=block4)
 
     def _full(self, rule: str, key: str, now: int, weight: float, proof: float, what: str = "") -> Reason | None:
         """Why a country, an address or a device has no room."""
-        level, bucket = self._levels[rule], self._bucket(rule, key, now)
+        level, bucket = self._level(rule), self._bucket(rule, key, now)
         most = credit.cap(self._rules, level, bucket) * proof
         found = credit.test(self._rules, level, bucket, now, weight, most)
         return Reason.short(rule, found, what=what) if found else None
@@ -205,17 +178,31 @@ class Oracle:
         if found := credit.exhausted(self._rules, state, now):
             yield Reason.short("unconverted", found)
 
-    def _limited(self, limits: Sequence[tuple[str, str, Rate]], now: int) -> Iterator[Reason]:
-        for scope, value, rate in limits:
-            if ahead := wait(rate, self._rates.get((scope, value, rate), 0), now):
-                yield Reason(rule="limit", what=f"{scope} {rate}", wait=ahead)
+    def _limited(self, ask: Ask, now: int) -> Iterator[Reason]:
+        for limit in ask.limits:
+            if ahead := wait(limit.rate, self._due.get(limit, 0), now):
+                yield Reason(rule="limit", what=f"{limit.scope} {limit.rate}", wait=ahead)
 
-    def _overspent(self, policy: Policy, country: str, now: int, price: float) -> Iterator[Reason]:
-        for (name, window), size, amount in _budgets(policy, country, now):
-            spent = self._spent.get((name, window), 0)
-            if spent + price > amount + credit.ROUNDING:
-                wait_for = (window + 1) * size - now
-                yield Reason(rule="budget", what=name, exposure=spent, cap=amount, wait=wait_for)
+    def _overspent(self, ask: Ask, now: int) -> Iterator[Reason]:
+        for one in ask.allowances:
+            window = now // one.window
+            spent = self._spent.get((one, window), 0)
+            if spent + ask.price > one.amount + credit.ROUNDING:
+                yield Reason(
+                    rule="budget", what=one.name, exposure=spent, cap=one.amount, wait=(window + 1) * one.window - now
+                )
+
+    def _charge(self, ask: Ask, now: int, charged: Sequence[tuple[str, str]]) -> None:
+        for level, key in charged:
+            bucket = self._bucket(level, key, now)
+            self._buckets[level, key] = credit.charged(self._rules, self._level(level), bucket, now, ask.weight)
+        number = ask.number.e164
+        self._numbers[number] = credit.sent(self._rules, self._known(number, now), now)
+        for limit in ask.limits:
+            self._due[limit] = taken(limit.rate, self._due.get(limit, 0), now)
+        for one in ask.allowances:
+            window = one, now // one.window
+            self._spent[window] = self._spent.get(window, 0) + ask.price
 
     def _remember(self, ref: str, send: _Send) -> None:
         self._sends[ref] = send
@@ -224,46 +211,22 @@ class Oracle:
             self._failed.discard(oldest)
 
 
-def _blocks(prefixes: Prefixes) -> tuple[tuple[str, str], ...]:
-    return ("block3", prefixes.block3), ("block4", prefixes.block4), ("range", prefixes.range)
+def _blocks(ask: Ask) -> list[tuple[str, str]]:
+    """The buckets of the prefixes, narrow to wide."""
+    prefixes, country = ask.prefixes, ask.number.country
+    named = (("block3", prefixes.block3), ("block4", prefixes.block4), ("range", prefixes.range))
+    return [(level, f"{country}:{prefix}") for level, prefix in named]
 
 
-def _callers(event: Event) -> Iterator[tuple[str, str]]:
-    """The buckets of who asks."""
-    if ip := event.get("ip"):
-        yield "ip", network(ip)
-    if device := event.get("device_id"):
-        yield "device", str(device)
-
-
-def _limits(policy: Policy, event: Event, e164: str, country: str) -> Iterator[tuple[str, str, Rate]]:
-    """The rates that a send takes from: scope, value, rate."""
-    limits = policy.limits
-    named: list[tuple[str, str, Sequence[Rate]]] = [
-        ("number", e164, limits.number),
-        ("country", country, limits.country),
-        ("application", policy.application, limits.application),
-    ]
-    if ip := event.get("ip"):
-        named.append(("ip", network(ip), limits.ip))
-    named += [
-        (scope, str(event[key]), rates)
-        for scope, key, rates in (("device", "device_id", limits.device), ("session", "session_id", limits.session))
-        if event.get(key)
-    ]
-    named += [(f"prefix {prefix}", prefix, rates) for prefix, rates in limits.prefix.items() if e164.startswith(prefix)]
-    keys = event.get("limit_keys") or {}
-    named += [(name, str(keys[name]), rates) for name, rates in limits.keys.items() if name in keys]
-    return ((scope, value, rate) for scope, value, rates in named for rate in rates)
-
-
-def _budgets(policy: Policy, country: str, now: int) -> Iterator[tuple[tuple[str, int], int, float]]:
-    """The budgets that a send is paid from: name with window, size of the window (ms), amount."""
-    scopes = (
-        ("country", f"{policy.application} {country}"),
-        ("application", policy.application),
-        ("total", "all"),
+def _signals(event: Event) -> Signals:
+    texts = {name: event.get(name) for name in ("ip", "device_id", "session_id")}
+    if strange := [name for name, value in texts.items() if not isinstance(value, str | None)]:
+        raise TypeError(f"`{strange[0]}` is a text")
+    return Signals(
+        ip=texts["ip"],
+        device=texts["device_id"],
+        session=texts["session_id"],
+        trusted=bool(event.get("trusted")),
+        challenge_passed=bool(event.get("challenge_passed")),
+        limit_keys=event.get("limit_keys") or {},
     )
-    for scope, whose in scopes:
-        for name, size, amount in policy.budget.bounds(scope):
-            yield (f"{whose} {name.rpartition('_')[2]}", now // size), size, amount

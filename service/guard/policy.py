@@ -58,5 +58,6 @@ class Policy:
     challenges: bool = False
     countries: frozenset[str] | None = None
     allow_types: frozenset[str] = frozenset()
+    test_numbers: frozenset[str] = frozenset()
     limits: Limits = Limits()
     budget: Budget = Budget()

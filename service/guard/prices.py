@@ -7,7 +7,9 @@ public list prices, so an operator who has a contract gives a list of their own.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,13 +38,14 @@ class Prices:
 
     def price(self, country: str, channel: str = "sms", provider: str = "") -> float:
         """What a message costs; where the list lacks the channel, its factor times an SMS."""
-        for name in (provider, ""):
-            found = self.rows.get((country, channel, name))
-            if found is not None:
-                return found
+        for place in (country, UNLISTED):
+            for name in (provider, ""):
+                found = self.rows.get((place, channel, name))
+                if found is not None:
+                    return found
         if channel != "sms":
             return CHANNEL_FACTORS.get(channel, 1.0) * self.price(country, "sms", provider)
-        return self.rows.get((UNLISTED, "sms", ""), max(self.rows.values()))
+        return max(self.rows.values())
 
     def weight(self, country: str, channel: str, provider: str = "") -> float:
         """What a message costs in SMS to the same country."""
@@ -62,34 +65,32 @@ class Prices:
 @cache
 def shipped() -> Prices:
     """The list that comes with verifyd, in US dollars."""
-    rows = csv.DictReader(_lines(SHIPPED.read_text(encoding="utf-8").splitlines()))
+    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     return Prices({(row["iso2"], "sms", ""): float(row["usd_per_sms"]) for row in rows})
 
 
-def load(path: Path, currency: str = "USD") -> Prices:
-    """Read the operator's own list: a CSV with the columns `country`, `price` and, if wanted, `channel`, `provider`.
+def read(text: str, currency: str = "USD") -> Prices:
+    """Read the operator's own list: CSV with the columns `country`, `price` and, if wanted, `channel` and `provider`.
 
-    `country` is ISO 3166-1 alpha-2, or `*` for all others. Lines that begin with `#` are passed over. Raises OSError,
-    and ValueError with the number of the line that cannot be read.
+    `country` is ISO 3166-1 alpha-2, or `*` for all others. Lines that begin with `#` are passed over. Raises ValueError
+    with the number of the line that cannot be read.
     """
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not lines or not {"country", "price"} <= set(lines[0].split(",")):
+        raise ValueError("the first line names the columns: country,price and, if wanted, channel and provider")
     rows: dict[tuple[str, str, str], float] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(_lines(file))
-        if not {"country", "price"} <= set(reader.fieldnames or ()):
-            raise ValueError("the first line names the columns: country, price and, if wanted, channel, provider")
-        for row in reader:
-            try:
-                price = float(row["price"])
-            except (TypeError, ValueError):
-                price = -1
-            country = row["country"]
-            if not 0 <= price < float("inf") or not (country == UNLISTED or (len(country) == 2 and country.isupper())):
-                raise ValueError(f"line {reader.line_num}: write a country in two capitals or *, and a price")
-            rows[country, row.get("channel") or "sms", row.get("provider") or ""] = price
-    if not rows:
-        raise ValueError("no prices are in it")
+    for number, row in enumerate(csv.DictReader(lines), 1):
+        country, price = row["country"], _amount(row["price"])
+        if price is None or not re.fullmatch(r"[A-Z]{2}|001|\*", country):
+            raise ValueError(f"price {number}: write a country in two capitals or *, and what one message costs")
+        rows[country, row.get("channel") or "sms", row.get("provider") or ""] = price
     return Prices(rows, currency)
 
 
-def _lines(lines: Iterable[str]) -> Iterable[str]:
-    return (line for line in lines if not line.startswith("#"))
+def _amount(text: str | None) -> float | None:
+    try:
+        amount = float(text or "")
+    except ValueError:
+        return None
+    return amount if 0 <= amount < math.inf else None

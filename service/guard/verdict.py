@@ -91,14 +91,17 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer to one send. `retry_after` in seconds, None when it was allowed or time does not help."""
+    """The answer to one send. `range` is the widest prefix of the number that was looked at, `price` what it costs."""
 
     verdict: Word
     reasons: tuple[Reason, ...] = ()
+    country: str = ""
+    range: str = ""
+    price: float = 0.0
 
     @property
     def retry_after(self) -> float | None:
-        """When to come back."""
+        """When to come back, in seconds; None when it was allowed, or when time does not help."""
         waits = [reason.wait for reason in self.reasons]
         known = [wait for wait in waits if wait is not None]
         return max(known) / 1000 if known and len(known) == len(waits) else None
