@@ -26,6 +26,10 @@ class Fields:
         """A field as a whole number, 0 when it is not there."""
         return int(self._raw.get(name.encode(), b"0"))
 
+    def items(self) -> list[tuple[str, str]]:
+        """All of them, as text."""
+        return [(name.decode(), value.decode()) for name, value in self._raw.items()]
+
     def channel(self, n: int | str) -> str:
         """The channel of a delivery."""
         return self.text(f"d{n}").split(" ")[1]

@@ -53,11 +53,11 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import hiredis
@@ -97,6 +97,14 @@ _IN_FLIGHT = 4
 Field = str | bytes | int | float
 Command = tuple[Field, ...]
 Observe = Callable[[str, float], None]
+
+
+class Act(NamedTuple):
+    """A script to run, with what it is given."""
+
+    script: str
+    keys: Sequence[str]
+    args: Sequence[Field] = ()
 
 
 class Script:
@@ -170,6 +178,23 @@ class Store:
 
     async def rows(self, name: str, keys: Sequence[str], args: Sequence[Field] = ()) -> list[Any]:
         """Run a script that answers with a list of its own; as `run` otherwise."""
+        return await self._end(self._begin(name, keys, args))
+
+    async def together(self, acts: Iterable[Act]) -> list[Answer]:
+        """Run several scripts in one round trip; raises Unavailable, once all of them ended, when one could not run."""
+        calls = [self._begin(*act) for act in acts]
+        if calls:
+            await asyncio.wait([call.future for call in calls])
+        for error in [call.future.exception() for call in calls]:  # each is looked at, or asyncio would complain
+            if error is not None:
+                raise error
+        return [Answer(await self._end(call)) for call in calls]
+
+    def tell(self, act: Act) -> None:
+        """Run a script whose answer nobody waits for; when Redis is away it is lost."""
+        self._begin(*act).future.add_done_callback(_lost)
+
+    def _begin(self, name: str, keys: Sequence[str], args: Sequence[Field]) -> _Call:
         script = _script(name)
         loop = asyncio.get_running_loop()
         call = _Call(script, ("EVALSHA", script.sha, len(keys), *keys, *args), loop.create_future())
@@ -177,8 +202,11 @@ class Store:
         lane.waiting.append(call)
         if len(lane.waiting) == 1 and lane.in_flight < _IN_FLIGHT:
             loop.call_soon(self._depart, lane)
+        return call
+
+    async def _end(self, call: _Call) -> list[Any]:
         answer = await call.future
-        self._observe(name, time.perf_counter() - call.began)
+        self._observe(call.script.name, time.perf_counter() - call.began)
         return answer
 
     def not_after(self, key: str) -> int:
@@ -359,6 +387,13 @@ def _settle(future: asyncio.Future[list[Any]], answer: Any) -> None:
         future.set_exception(Unavailable(type(answer).__name__))
     else:
         future.set_exception(answer)
+
+
+def _lost(future: asyncio.Future[list[Any]]) -> None:
+    """Look at what became of an act that nobody waited for."""
+    error = None if future.cancelled() else future.exception()
+    if error is not None and not isinstance(error, Unavailable):
+        logger.error("a script failed", exc_info=error)
 
 
 def _refuses(error: BaseException) -> bool:

@@ -102,6 +102,8 @@ class Bucket(NamedTuple):
     """Sends since the last approval."""
     recent: float
     """Sends with a half-life of `recently`."""
+    sends: float
+    """With a half-life of `memory`: beside the approvals they say how well a bucket converts."""
     country: str = ""
     """The country that was approved last, of an address or a device."""
 
@@ -132,7 +134,7 @@ class Shortfall(NamedTuple):
 
 def fresh(now: int) -> Bucket:
     """A bucket that nothing is known of."""
-    return Bucket(0.0, now, 0.0, now, 0.0, 0.0)
+    return Bucket(0.0, now, 0.0, now, 0.0, 0.0, 0.0)
 
 
 def halved(time: float, half_life: float) -> float:
@@ -188,6 +190,7 @@ def settled(rules: Rules, level: Level, bucket: Bucket, now: int) -> Bucket:
         bucket.since,
         bucket.streak,
         bucket.recent * halved(passed, rules.recently),
+        bucket.sends * halved(passed, rules.memory),
         bucket.country,
     )
 
@@ -196,7 +199,9 @@ def charged(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float)
     """The bucket after a send."""
     then = settled(rules, level, bucket, now)
     added = burden(level, weight)
-    return then._replace(exposure=then.exposure + added, streak=then.streak + added, recent=then.recent + 1)
+    return then._replace(
+        exposure=then.exposure + added, streak=then.streak + added, recent=then.recent + 1, sends=then.sends + 1
+    )
 
 
 def refunded(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float) -> Bucket | None:
@@ -207,8 +212,9 @@ def refunded(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float
         exposure=max(0.0, then.exposure - added),
         streak=max(0.0, then.streak - added),
         recent=max(0.0, then.recent - 1),
+        sends=max(0.0, then.sends - 1),
     )
-    return left if left.exposure or left.approvals or left.streak or left.recent else None
+    return left if left.exposure or left.approvals or left.streak or left.recent or left.sends else None
 
 
 def relieved(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float) -> Bucket:
@@ -282,8 +288,9 @@ def exhausted(rules: Rules, number: Number, now: int) -> Shortfall | None:
 
 def trusted(rules: Rules, number: Number, now: int) -> bool:
     """Whether a number has shown that it is a person's: such a one passes where its neighbours are refused."""
-    recently_approved = number.approved > 0 and now - number.approved < rules.trust
-    return recently_approved and number.approvals >= rules.trusted_share * number.sends - ROUNDING
+    then = lapsed(rules, number, now)
+    recently_approved = then.approved > 0 and now - then.approved < rules.trust
+    return recently_approved and then.approvals >= rules.trusted_share * then.sends - ROUNDING
 
 
 def kept(rules: Rules, number: Number) -> int:
@@ -298,16 +305,6 @@ def sent(rules: Rules, number: Number, now: int) -> Number:
         full=max(now, then.full) + rules.pause,
         unconverted=then.unconverted + 1,
         sends=then.sends + 1,
-    )
-
-
-def unsent(rules: Rules, number: Number, now: int) -> Number:
-    """The number's state after a send that was charged and did not happen."""
-    then = lapsed(rules, number, now)
-    return then._replace(
-        full=then.full - rules.pause,
-        unconverted=max(0.0, then.unconverted - 1),
-        sends=max(0.0, then.sends - 1),
     )
 
 

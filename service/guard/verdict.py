@@ -18,8 +18,7 @@ Mode = Literal["off", "monitor", "enforce"]
 SOFT: Final = frozenset({"block3", "block4", "range", "country", "concentration", "ip", "device"})
 """Rules that a proof may lift."""
 
-OF_PREFIX: Final = frozenset({"block3", "block4", "range", "country", "concentration"})
-"""Rules about the surroundings of a number, which a trusted number passes."""
+_PREFIXES: Final = frozenset({"block3", "block4", "range"})
 
 _SENTENCES: Final = {
     "type": "numbers of this type are refused: {what}",
@@ -78,6 +77,11 @@ class Reason:
         sooner = ", or sooner as codes are used" if self.rule in SOFT else ""
         return f"{sentence}; {lift}{sooner}"
 
+    @property
+    def bucket(self) -> str | None:
+        """The name of the bucket of a prefix that has no room; None for all other reasons."""
+        return f"{self.rule}:{self.prefix[1:]}" if self.prefix and self.rule in _PREFIXES else None
+
     def shown(self) -> dict[str, object]:
         """The reason as callers see it."""
         return {
@@ -105,6 +109,11 @@ class Decision:
         waits = [reason.wait for reason in self.reasons]
         known = [wait for wait in waits if wait is not None]
         return max(known) / 1000 if known and len(known) == len(waits) else None
+
+    @property
+    def limited(self) -> Reason | None:
+        """The limit that is used up, which the operator has set as one and which holds in every mode."""
+        return next((reason for reason in self.reasons if reason.rule == "limit"), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,293 @@
+"""The guard in production: what is asked goes to scripts in Redis, what they find is judged by the rules.
+
+A send on request takes one round trip, in which each script tests its own part and reserves it: the surroundings of the
+number under the tag of its country, the address and the device under tags of their own; a second one starts the
+verification and commits, or refunds. A process that dies in between gives back what it reserved: reservations lapse.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any, Final
+
+import orjson
+
+from service import ids
+from service.answer import Answer
+from service.guard.ask import Ask
+from service.guard.credit import DAY, Rules
+from service.guard.parts import (
+    Caller,
+    Hearing,
+    Hold,
+    Limited,
+    Look,
+    Money,
+    Part,
+    Surroundings,
+    country_tag,
+    tag_of,
+)
+from service.guard.policy import Policy
+from service.guard.prices import Prices
+from service.guard.verdict import Decision, Reason, judge
+from service.metrics import Metrics
+from service.phone import Number
+from service.sealing import KeyRing
+from service.store import Act, Store
+
+logger = logging.getLogger(__name__)
+
+DECISION_KEPT: Final = 7 * DAY
+"""How long (ms) a decision can be looked up."""
+
+_SAMPLE: Final = 100
+"""One allowed send in so many has its decision kept too."""
+
+_NUMBER_RULES: Final = (
+    "burst",
+    "pause",
+    "unconverted",
+    "unconverted_memory",
+    "trust",
+    "trusted_share",
+    "trust_memory",
+    "number_keep",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What later sends and the approval of a verification need to know of its first one. Kept only sealed.
+
+    `callers` are the keys of the buckets of address and device, `charged` those of all buckets that were charged.
+    `trusted` is what the caller said, `proven` whether a challenge was passed.
+    """
+
+    number: str
+    country: str
+    callers: tuple[str, ...] = ()
+    charged: tuple[str, ...] = ()
+    trusted: bool = False
+    proven: bool = False
+
+    def packed(self) -> bytes:
+        """As it is sealed."""
+        return orjson.dumps([self.number, self.country, self.callers, self.charged, self.trusted, self.proven])
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> Charge:
+        """As it was."""
+        number, country, callers, charged, trusted, proven = orjson.loads(packed)
+        return cls(number, country, tuple(callers), tuple(charged), trusted, proven)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The answer to a send: whether it is refused, the decision with the name under which it is kept, what it holds."""
+
+    refused: bool
+    decision: Decision
+    name: str | None
+    charge: Charge
+    holds: tuple[Hold, ...] = ()
+
+
+class Guard:
+    """Decides on sends, and keeps the credit that they are decided by."""
+
+    def __init__(
+        self, store: Store, ring: KeyRing, metrics: Metrics, *, rules: Rules, prices: Prices, shards: int
+    ) -> None:
+        self._store = store
+        self._ring = ring
+        self._metrics = metrics
+        self._shards = shards
+        self._proof = rules.proof
+        self._rules = orjson.dumps(asdict(rules))
+        number_rules = {name: getattr(rules, name) for name in _NUMBER_RULES}
+        self._number_rules = orjson.dumps(number_rules)
+        self._lenient_rules = orjson.dumps(number_rules | {"lenient": True})
+        self.prices = prices
+
+    async def hear(self, ask: Ask, *, first: Charge | None = None) -> Heard:
+        """Decide on a send, and hold its credit until `commit` or `give_back`; raises Unavailable.
+
+        `first` is the charge of the verification's first send, for a step of its cascade: the signals are not there any
+        more, nobody can be asked for a proof, and it counts for no limit, since nobody asked for it.
+        """
+        callers = [self._caller(*caller) for caller in ask.callers] if first is None else list(first.callers)
+        parts = list(self._parts(ask, callers, requested=first is None))
+        hearing = Hearing(trusted=ask.signals.trusted)
+        for part, answer in zip(parts, await self._store.together(part.act() for part in parts), strict=True):
+            part.hear(answer, hearing)
+        decision = judge(
+            hearing.findings,
+            challenges=ask.policy.challenges and first is None,
+            proven=ask.signals.challenge_passed,
+        )
+        refused = decision.verdict != "allow" and (ask.policy.mode == "enforce" or decision.limited is not None)
+        name = f"dec_{os.urandom(10).hex()}" if decision.verdict != "allow" or secrets.randbelow(_SAMPLE) == 0 else None
+        self._tell(ask, decision, hearing, name)
+        charged: list[str] = []
+        if decision.verdict == "allow":
+            tag = country_tag(ask.number.country)
+            charged = [*[tag + one for one in hearing.charged], *callers]
+            if name is not None:
+                self._store.tell(self._record(ask, decision, name))
+        else:
+            await self._refuse(ask, decision, hearing, name or "")
+        number, signals = ask.number, ask.signals
+        charge = Charge(
+            number.e164, number.country, tuple(callers), tuple(charged), signals.trusted, signals.challenge_passed
+        )
+        return Heard(refused, decision, name, charge, tuple(hearing.holds) if decision.verdict == "allow" else ())
+
+    def commit(self, heard: Heard) -> None:
+        """The send happens: with whatever is asked of Redis next, what it holds is made to last."""
+        for hold in heard.holds:
+            if hold.commit is not None:
+                self._store.tell(hold.commit)
+
+    def give_back(self, heard: Heard) -> None:
+        """The send was committed and did not happen."""
+        for hold in heard.holds:
+            self._store.tell(hold.refund_committed)
+
+    def paying(self, charge: Charge, weight: float) -> list[Act]:
+        """The acts by which an approval pays back, to be run together with what approves."""
+        return [
+            Act("credit_pay", buckets, [self._rules, weight, "" if tag.startswith("{g:") else charge.country])
+            for tag, buckets in _by_tag(charge.charged)
+        ]
+
+    def unpay(self, paid: Sequence[Answer]) -> None:
+        """Undo what `paying` did, of which these are the answers."""
+        for answer in paid:
+            amounts = answer.fields.items()
+            self._store.tell(Act("credit_unpay", [key for key, _ in amounts], [self._rules, *[n for _, n in amounts]]))
+
+    def relieve(self, charge: Charge, weight: float) -> None:
+        """A send failed, so that nobody was paid for it."""
+        for _, buckets in _by_tag(charge.charged):
+            self._store.tell(Act("credit_relieve", buckets, [self._rules, weight]))
+
+    def number_rules(self, policy: Policy) -> bytes:
+        """What the scripts that send and approve need to count for a number; empty where the guard is off."""
+        return {"off": b"", "monitor": self._lenient_rules, "enforce": self._number_rules}[policy.mode]
+
+    def _parts(self, ask: Ask, callers: Sequence[str], *, requested: bool) -> Iterator[Part]:
+        """What has something to say of a send, in the order in which its reasons are told."""
+        policy, number, signals = ask.policy, ask.number, ask.signals
+        judged = policy.mode != "off"
+        if judged:
+            place = self._ring.writer.place(number.e164, self._shards)
+            yield Look(ids.tag(place.shard), place.hash, self._number_rules, requested)
+        for (scope, value), limits in groupby(ask.limits if requested else (), lambda one: (one.scope, one.value)):
+            hashed = self._ring.writer.fingerprint(b"limit", scope.encode(), value.encode())
+            yield Limited(scope, f"{{l:{hashed}}}:rates", [limit.rate for limit in limits])
+        if not judged:
+            return
+        reservation = os.urandom(8).hex()
+        for whose, allowances in groupby(ask.allowances, lambda one: one.whose):
+            yield Money(whose, list(allowances), ask.price, policy.budget.alert, reservation)
+        proof = self._proof if signals.challenge_passed else 1.0
+        for key in callers:
+            yield Caller(key, number.country, ask.weight, proof, reservation, self._rules)
+        yield Surroundings(number.country, number.e164[1:], ask.weight, proof, reservation, self._rules)
+
+    def _caller(self, level: str, name: str) -> str:
+        hashed = self._ring.writer.fingerprint(level.encode(), name.encode())
+        return f"{{c:{hashed}}}:{level}"
+
+    # What can be seen of it.
+
+    def _tell(self, ask: Ask, decision: Decision, hearing: Hearing, name: str | None) -> None:
+        """Count a decision, and log what was refused and what is nearly spent."""
+        application, country = ask.policy.application, ask.number.country
+        rule = decision.reasons[0].rule if decision.reasons else "none"
+        self._metrics.guard_verdict(application, country, decision.verdict, rule).inc()
+        for budget in hearing.alerts:
+            logger.warning(
+                "a budget is nearly spent",
+                extra={"fields": {"budget": budget, "application": application, "country": country}},
+            )
+        if decision.verdict == "allow":
+            return
+        if ask.policy.mode == "enforce":
+            self._metrics.saved(application, country).inc(ask.price)
+        first = decision.reasons[0]
+        fields = {
+            "decision": name,
+            "verdict": decision.verdict,
+            "mode": ask.policy.mode,
+            "application": application,
+            "country": country,
+            "to": veiled(ask.number, decision.reasons),
+            "rule": first.rule,
+            "prefix": first.prefix,
+            "exposure": first.exposure,
+            "cap": first.cap,
+        }
+        logger.info("guard", extra={"fields": fields})
+
+    def _record(self, ask: Ask, decision: Decision, name: str) -> Act:
+        """The act that keeps a decision for those who want to look at it."""
+        sealed = self._ring.writer.seal(orjson.dumps(self._explained(ask, decision, name)), name.encode())
+        return Act("decision_keep", [f"{{d:{name}}}:decision"], [sealed, DECISION_KEPT])
+
+    async def _refuse(self, ask: Ask, decision: Decision, hearing: Hearing, name: str) -> None:
+        """Give back what was reserved, and note the decision and the prefixes that have no room."""
+        country = ask.number.country
+        blocked = [word for one in decision.reasons if one.bucket and one.wait for word in (one.wait, one.bucket)]
+        acts = [self._record(ask, decision, name), *[hold.refund for hold in hearing.holds]]
+        if blocked:
+            acts.append(Act("prefixes_block", [f"{country_tag(country)}blocked"], blocked))
+        *_, last = await self._store.together(acts)
+        if blocked:
+            self._metrics.blocked_prefixes(country).set(last.number)
+
+    def _explained(self, ask: Ask, decision: Decision, name: str) -> dict[str, Any]:
+        signals = ask.signals
+        return {
+            "id": name,
+            "at": self._store.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "application": ask.policy.application,
+            "mode": ask.policy.mode,
+            "to": veiled(ask.number, decision.reasons),
+            "country": ask.number.country,
+            "channel": ask.channel,
+            "signals": {
+                "ip": signals.ip and half(signals.ip),
+                "device_id": signals.device and half(signals.device),
+                "session_id": signals.session and half(signals.session),
+                "trusted": signals.trusted,
+                "challenge_passed": signals.challenge_passed,
+            },
+            "price": ask.price,
+            "weight": ask.weight,
+            "verdict": decision.verdict,
+            "reasons": [reason.shown() for reason in decision.reasons],
+            "retry_after": decision.retry_after,
+        }
+
+
+def veiled(number: Number, reasons: Sequence[Reason]) -> str:
+    """A number as it may be seen beside these reasons: where one shows a prefix, the last digits are hidden instead."""
+    longest = max((reason.prefix or "" for reason in reasons), key=len, default="")
+    return f"{longest}{'*' * (len(number.e164) - len(longest))}" if longest else number.masked
+
+
+def half(text: str) -> str:
+    """The first half of a text: enough to compare two by, too little to be one."""
+    return f"{text[: len(text) // 2]}…"
+
+
+def _by_tag(keys: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    for tag, some in groupby(keys, tag_of):
+        yield tag, list(some)

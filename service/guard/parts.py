@@ -1,0 +1,268 @@
+"""The parts of a decision: each is one script on one tag, what its answer says of the send, and what it then holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from service.answer import Answer
+from service.guard.ask import Allowance
+from service.guard.credit import Prefixes, Shortfall
+from service.guard.limits import Rate, from_key, keys
+from service.guard.verdict import Findings, Reason
+from service.store import Act
+
+LEASE_MS: Final = 30_000
+"""After this a reservation that was never committed is given back: its process is gone."""
+
+MILLIONTHS: Final = 1_000_000
+"""Money is counted in these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What was taken for a send: how to make it last, and how to give it back before or after that."""
+
+    commit: Act | None
+    refund: Act
+    refund_committed: Act
+
+
+@dataclass(slots=True)
+class Hearing:
+    """What the parts say."""
+
+    around: list[Reason] = field(default_factory=list)
+    country: Reason | None = None
+    others: list[Reason] = field(default_factory=list)
+    denied: Reason | None = None
+    trusted: bool = False
+    vouched: bool = False
+    marked: str = ""
+    charged: tuple[str, ...] = ()
+    alerts: list[str] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+
+    @property
+    def findings(self) -> Findings:
+        """For the verdict. A mark of the number stands over a rule for its prefix."""
+        denied = [self.denied] if self.denied and self.marked != "allow" else []
+        return Findings(
+            around=self.around,
+            country=self.country,
+            others=[*denied, *self.others],
+            trusted=self.trusted or self.marked == "allow",
+            vouched=self.vouched,
+        )
+
+
+class Part(Protocol):
+    """One script and its reader."""
+
+    def act(self) -> Act:
+        """The script."""
+
+    def hear(self, answer: Answer, hearing: Hearing) -> None:
+        """Take what it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is known of the number itself. `counted` are sends on request: steps of a cascade have no limit there."""
+
+    tag: str
+    hash: str
+    rules: bytes
+    counted: bool
+
+    def act(self) -> Act:
+        """Nothing is taken: the script that sends does that."""
+        return Act("number_look", [f"{self.tag}known:{self.hash}", f"{self.tag}hand:{self.hash}"], [self.rules])
+
+    def hear(self, answer: Answer, hearing: Hearing) -> None:
+        """Trust, mark, and what the number has used up."""
+        hearing.trusted |= answer.outcome == "trusted"
+        hearing.marked = answer.fields.text("hand")
+        if hearing.marked == "deny":
+            hearing.denied = Reason(rule="denied", what="this number")
+        for rule in ("number", "unconverted") if self.counted else ():
+            if found := _shortfall(answer, rule):
+                hearing.others.append(Reason.short(rule, found))
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The prefixes of the number, and its country."""
+
+    country: str
+    digits: str
+    weight: float
+    proof: float
+    reservation: str
+    rules: bytes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The buckets: the country, then the prefixes narrow to wide."""
+        prefixes = Prefixes.of(self.digits)
+        return "country", f"block3:{prefixes.block3}", f"block4:{prefixes.block4}", f"range:{prefixes.range}"
+
+    def act(self) -> Act:
+        """All of them, or all but a full country, or none."""
+        tag = country_tag(self.country)
+        buckets = [tag + name for name in self.names]
+        return Act(
+            "surroundings_reserve",
+            [f"{tag}pending", *buckets, f"{tag}hand", f"{tag}ranges"],
+            [self.rules, _text(self.weight), _text(self.proof), self.reservation, LEASE_MS, self.digits],
+        )
+
+    def hear(self, answer: Answer, hearing: Hearing) -> None:
+        """What has no room, the rule by hand, and what was charged."""
+        _, block3, block4, across = self.names
+        for rule, field_, name in (
+            ("block3", "block3", block3),
+            ("block4", "block4", block4),
+            ("range", "range", across),
+            ("concentration", "concentration3", block3),
+            ("concentration", "concentration4", block4),
+        ):
+            if found := _shortfall(answer, field_):
+                hearing.around.append(Reason.short(rule, found, prefix=f"+{name.partition(':')[2]}"))
+        if found := _shortfall(answer, "country"):
+            hearing.country = Reason.short("country", found, what=self.country)
+        prefix, _, action = answer.fields.text("hand").partition(" ")
+        if action == "deny" and hearing.denied is None:
+            hearing.denied = Reason(rule="denied", prefix=f"+{prefix}", what=f"+{prefix}")
+        hearing.trusted |= action == "allow"
+        if answer.outcome != "refused":
+            narrow = self.names[1:]
+            hearing.charged = narrow if answer.outcome == "part" else (*narrow, "country")
+            tag = country_tag(self.country)
+            hearing.holds.append(_credit(tag, hearing.charged, self.weight, self.reservation, self.rules))
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An address or a device that asks."""
+
+    key: str
+    country: str
+    weight: float
+    proof: float
+    reservation: str
+    rules: bytes
+
+    def act(self) -> Act:
+        """Its bucket."""
+        return Act(
+            "caller_reserve",
+            [f"{self._tag}pending", self.key],
+            [self.rules, _text(self.weight), _text(self.proof), self.reservation, LEASE_MS, self.country],
+        )
+
+    def hear(self, answer: Answer, hearing: Hearing) -> None:
+        """Whether it has room, and whether it stands for the country."""
+        name = self.key.removeprefix(self._tag)
+        hearing.vouched |= answer.number == 1
+        if found := _shortfall(answer, name):
+            hearing.others.append(Reason.short(name, found))
+        else:
+            hearing.holds.append(_credit(self._tag, (name,), self.weight, self.reservation, self.rules))
+
+    @property
+    def _tag(self) -> str:
+        return tag_of(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """The limits of one number, address, key …, as text."""
+
+    scope: str
+    key: str
+    rates: Sequence[Rate]
+
+    def act(self) -> Act:
+        """All of its rates."""
+        return Act("limit_take", [self.key], [keys(self.rates)])
+
+    def hear(self, answer: Answer, hearing: Hearing) -> None:
+        """Which of them is used up."""
+        if answer.outcome == "limited":
+            what = f"{self.scope} {from_key(answer.detail)}"
+            hearing.others.append(Reason(rule="limit", what=what, wait=answer.number))
+        else:
+            back = Act("limit_return", [self.key], [keys(self.rates)])
+            hearing.holds.append(Hold(None, back, back))
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """The budgets of one owner."""
+
+    owner: str
+    allowances: Sequence[Allowance]
+    price: float
+    alert: float
+    reservation: str
+
+    def act(self) -> Act:
+        """All of them."""
+        named = [(one.name, one.window, _millionths(one.amount)) for one in self.allowances]
+        bounds = [word for budget in named for word in budget]
+        price = _millionths(self.price)
+        return Act("budget_take", self._keys, [price, self.reservation, LEASE_MS, _text(self.alert), *bounds])
+
+    def hear(self, answer: Answer, hearing: Hearing) -> None:
+        """Which of them are spent, and which are about to be."""
+        hearing.alerts += answer.fields.text("alerts").split()
+        for one in self.allowances:
+            if found := _shortfall(answer, one.name):
+                euros = Shortfall(found.exposure / MILLIONTHS, found.cap / MILLIONTHS, found.wait)
+                hearing.others.append(Reason.short("budget", euros, what=one.name))
+        if answer.outcome == "taken":
+            taken = answer.fields.text("reservation")
+            commit = Act("credit_commit", self._keys[:1], [taken])
+            refund, committed = (Act("budget_return", self._keys, [taken, word]) for word in ("", "1"))
+            hearing.holds.append(Hold(commit, refund, committed))
+
+    @property
+    def _keys(self) -> list[str]:
+        return [f"{{b:{self.owner}}}:pending", f"{{b:{self.owner}}}:spent"]
+
+
+def country_tag(country: str) -> str:
+    """The beginning of the keys of a country and its prefixes."""
+    return f"{{g:{country}}}:"
+
+
+def tag_of(key: str) -> str:
+    """The beginning that all keys beside this one share."""
+    return key[: key.index("}") + 2]
+
+
+def _credit(tag: str, names: Sequence[str], weight: float, reservation: str, rules: bytes) -> Hold:
+    """A reservation of credit, written as the scripts write it."""
+    ordered = [*names[:-1], names[-1]]
+    held = " ".join([reservation, _text(weight), *ordered])
+    buckets = [tag + name for name in names]
+    commit = Act("credit_commit", [f"{tag}pending"], [held])
+    refund, committed = (
+        Act("credit_refund", [f"{tag}pending", *buckets], [rules, _text(weight), held, word]) for word in ("", "1")
+    )
+    return Hold(commit, refund, committed)
+
+
+def _shortfall(answer: Answer, rule: str) -> Shortfall | None:
+    words = answer.fields.text(rule).split()
+    return Shortfall(float(words[0]), float(words[1]), int(words[2])) if words else None
+
+
+def _millionths(amount: float) -> int:
+    return round(amount * MILLIONTHS)
+
+
+def _text(number: float) -> str:
+    return f"{number:.10g}"
