@@ -42,6 +42,7 @@ from service.door.simulator import Player
 from service.door.smpp import Smpp
 from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
+from service.guard.live import Guard
 from service.guard.policy import Policy
 from service.inbox import Inbox
 from service.metrics import Metrics
@@ -85,6 +86,10 @@ class Service:
         self.store = Store(redis, self.metrics.observe_script, embedded=config.embedded)
         ring = KeyRing(_ring_keys(config))
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
+        guard = config.settings.guard
+        self.guard = Guard(
+            self.store, ring, self.metrics, rules=guard.rules.rules, prices=guard.price_list, shards=shards
+        )
         inbox, terminal = Inbox(self.store, ring, self._receive), Terminal()
         self._smpp = Smpp()
         self._door = Door(
@@ -113,6 +118,7 @@ class Service:
             applications=applications,
             providers=config.providers,
             receipts_url=public_url,
+            guard=self.guard,
         )
         self.schedule = Schedule(self.store, self.metrics, shards=shards, run=self.deliveries.run)
         optouts = OptOuts(self.store, ring, shards=shards)
@@ -126,6 +132,7 @@ class Service:
             shards=shards,
             nudge=self.schedule.nudge,
             used=self.deliveries.used,
+            guard=self.guard,
         )
         gate = Gate(_api_keys(config, applications))
         api = VerificationsApi(self.verifications, gate)
@@ -242,6 +249,7 @@ def application(name: str, config: Config) -> Application:
         own_code=given.own_code,
         locale=given.locale,
         number_rates=config.settings.guard.limits.number,
+        policy=policy(name, config),
         test_numbers=given.test_numbers,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from service.cascade import Cascade, Step
 from service.guard.limits import Rate, keys
+from service.guard.policy import Policy
 from service.texts import Texts
 
 
@@ -30,6 +31,7 @@ class Application:
     own_code: bool
     locale: str
     number_rates: tuple[Rate, ...]
+    policy: Policy
     test_numbers: Mapping[str, str] = field(repr=False)
 
     def cascade_for(self, number: str) -> Cascade:

@@ -22,6 +22,7 @@ from service.cascade import NOBODY, Move, Next, after_rejection, pointless, prov
 from service.circuit import Circuits
 from service.door import Door
 from service.errors import ConfigError, Forged, Malformed
+from service.guard.live import Charge, Guard
 from service.metrics import Metrics
 from service.provider import (
     REASONS,
@@ -81,6 +82,7 @@ class Deliveries:
         applications: Mapping[str, Application],
         providers: Mapping[str, Provider],
         receipts_url: str,
+        guard: Guard,
     ) -> None:
         self._store = store
         self._ring = ring
@@ -91,6 +93,7 @@ class Deliveries:
         self._applications = applications
         self._providers = providers
         self._receipts_url = receipts_url
+        self._guard = guard
         self._under_way: Counter[str] = Counter()
         self._telling: set[asyncio.Task[bool]] = set()
 
@@ -121,9 +124,12 @@ class Deliveries:
         listed = application.cascade_for(number).providers(channel, number, fields.text("country"), verification)
         attempt = fields.number("try") - 1
         name, providers = await self._choose(listed, channel, attempt)
+        charge = self._charge(fields)
         # Nobody is left in the configuration, or nobody may be called.
         outcome: Accepted | Rejected = Rejected("provider_error" if listed else "route")
-        if name:
+        if name and not await self._may_send(application, channel, name, attempt, fields, charge):
+            outcome = Rejected("guard")
+        elif name:
             message = self._message(application, f"{verification}.{n}", channel, name, number, code, fields)
             # A verification that was started without an address may be joined by a request that has one.
             unaddressed = channel is Channel.EMAIL and not message.email
@@ -131,10 +137,13 @@ class Deliveries:
         match outcome:
             case Accepted(message_id):
                 status, reason, move = Status.ACCEPTED, "", Move(Next.WAIT)
+                self._guard.spent(application.name, fields.text("country"), channel, name)
             case Rejected(reason, retry_after):
                 message_id, status = "", Status.REJECTED
                 stuck = listed and not name
                 move = NOBODY if stuck else after_rejection(reason, providers, attempt, retry_after)
+                if charge is not None and move.next is Next.ADVANCE and reason != "guard":
+                    self._guard.relieve(charge, channel)
         self._tell("delivery", verification, n, channel, name or "-", fields.text("country"), status, reason)
         mark = self._ring.writer.fingerprint(b"message", message_id.encode()) if message_id else ""
         recorded = self._store.run(
@@ -175,6 +184,27 @@ class Deliveries:
                 return name, len(left)
             left.remove(name)
         return "", 0
+
+    def _charge(self, fields: Fields) -> Charge | None:
+        """What the guard charged for a verification, None where it was off."""
+        sealed = fields.raw("guard")
+        return None if sealed is None else Charge.unpacked(self._ring.open(sealed, bound(fields.text("id"), "guard")))
+
+    async def _may_send(
+        self,
+        application: Application,
+        channel: Channel,
+        provider: str,
+        attempt: int,
+        fields: Fields,
+        charge: Charge | None,
+    ) -> bool:
+        """Ask the guard about a step that nobody asked for; what was asked for it has allowed already."""
+        if charge is None or attempt or not fields.text("ask") or application.policy.mode == "off":
+            return True
+        heard = await self._guard.hear_again(application.policy, charge, channel, provider)
+        self._guard.commit(heard)
+        return not heard.refused
 
     async def _send(self, name: str, message: Message) -> Accepted | Rejected:
         if self._under_way[name] >= MOST_AT_ONCE:
@@ -357,6 +387,8 @@ class Deliveries:
             channel, country = answer.fields.channel(n), answer.fields.text("country")
             self._tell("receipt", verification, n, channel, provider, country, receipt.status, reason)
             self._metrics.receipt_seconds(provider, channel).observe(answer.number / 1000)
+            if receipt.status is Status.FAILED and (charge := self._charge(answer.fields)) is not None:
+                self._guard.relieve(charge, channel)
             if receipt.status is Status.DELIVERED:
                 await self._waits.note(provider, Channel(channel), country, answer.number)
         return answer

@@ -67,6 +67,7 @@ REASONS: Mapping[str, Reason] = {
     "route": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
     "geo_blocked": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
     "fraud_blocked": Reason(recipient=False, retry=False, next_provider=False, next_channel=False),
+    "guard": Reason(recipient=False, retry=False, next_provider=False, next_channel=False),
     "sender_config": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
     "auth": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),
     "balance": Reason(recipient=False, retry=False, next_provider=True, next_channel=True),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from service.guard.ask import Signals
+from service.guard.verdict import Reason
 from service.idempotency import Idempotency
 from service.phone import Number
 from service.provider import Channel
@@ -38,6 +40,7 @@ class Start:
     transaction: Transaction | None = field(default=None, repr=False)
     app_hash: str | None = None
     webotp_domain: str | None = None
+    signals: Signals = field(default=Signals(), repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     idempotency: Idempotency | None = None
 
@@ -76,7 +79,10 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What was asked for was not done. `code` is one of `service.api.problems.CODES`, `retry_after` in seconds."""
+    """What was asked for was not done. `code` is one of `service.api.problems.CODES`, `retry_after` in seconds.
+
+    Where it was the guard's verdict there are its `reasons`, and `decision`, the name by which it can be looked up.
+    """
 
     code: str
     detail: str
@@ -84,3 +90,5 @@ class Refusal:
     limit: str | None = None
     retry_after: float | None = None
     status: str | None = None
+    reasons: tuple[Reason, ...] = ()
+    decision: str | None = None

@@ -26,7 +26,9 @@ from service.application import Application
 from service.cascade import Step, written
 from service.code import Hasher
 from service.errors import Unavailable
+from service.guard.ask import Ask
 from service.guard.limits import from_key
+from service.guard.live import Charge, Guard, Heard
 from service.idempotency import Memory
 from service.metrics import Metrics
 from service.optout import OptOuts
@@ -36,7 +38,7 @@ from service.record import Verification, bound, read
 from service.requests import Check, Checked, Refusal, Start, Started
 from service.schedule import LEASE_MS
 from service.sealing import Key, KeyRing, Place
-from service.store import Field, Store
+from service.store import Act, Field, Store
 from service.waits import Waits
 
 SETTLE_MS = 10_000
@@ -61,6 +63,7 @@ class Verifications:
         shards: int,
         nudge: Callable[[str], None],
         used: Callable[[Fields, bool], None],
+        guard: Guard,
     ) -> None:
         self._store = store
         self._ring = ring
@@ -71,6 +74,7 @@ class Verifications:
         self._shards = shards
         self._nudge = nudge
         self._used = used
+        self._guard = guard
 
     async def start(self, application: Application, wanted: Start) -> Started | Refusal:
         """Start a verification, or send again for the one that is alive; raises Unavailable."""
@@ -80,47 +84,43 @@ class Verifications:
             return self._refused(application, number.country, steps)
         plan = written(steps, lambda step: self._waits.seconds(step, number.e164, number.country))
         memory = Memory.of(self._ring, application.name, "create", wanted.idempotency)
-        joining, replaced = plan if wanted.channels else "", ""
+        hearing = self._hear(application, wanted, steps[0])
         if memory.names or len(self._ring.keys) > 1:
-            asked = asyncio.gather(self._elder(application, wanted, memory), *self._claims(memory))
-            (elder, *claims), _ = await asyncio.gather(asked, self._optouts.carry(number.e164))
-            if any(claim.outcome == "conflict" for claim in claims):
-                return self._refused(application, number.country, _CONFLICT)
-            replaced = elder.fields.text("id") if elder.outcome == "other" else ""
-            if elder.outcome == "found":
-                elder = await self._resend(application, elder.fields.text("id"), "", joining, memory)
-            if elder.outcome not in {"gone", "over", "other"}:
-                return self._started(application, number.country, elder)
-        place = self._ring.writer.place(number.e164, self._shards)
-        tag = ids.tag(place.shard)
-        verification = ids.new(place.shard)
-        keys = [tag + verification, _pointer(tag, place, application), f"{tag}rates:{place.hash}", f"{tag}due"]
-        answer = await self._store.run(
-            "verification_start",
-            [*keys, *memory.records(tag)],
-            [
-                application.name,
-                LEASE_MS,
-                application.resend_pauses,
-                "" if number.e164 in application.test_numbers else application.rates,
-                application.ttl * 1000,
-                joining,
-                memory.marks,
-                idempotency.TTL_MS,
-                self._store.not_after(keys[0]),
-                _binding(self._ring.writer, wanted),
-                *await self._fields(application, wanted, verification, place, plan),
-            ],
-        )
-        if replaced and answer.outcome == "started":
-            await self._act(application, "verification_cancel", replaced, "")
+            heard, elder, claims, _ = await asyncio.gather(
+                hearing,
+                self._elder(application, wanted, memory),
+                asyncio.gather(*self._claims(memory)),
+                self._optouts.carry(number.e164),
+            )
+        else:
+            heard, elder, claims = await hearing, _GONE, []
+        if any(claim.outcome == "conflict" for claim in claims):
+            self._guard.drop(heard)
+            return self._refused(application, number.country, _CONFLICT)
+        if heard.refused:
+            # What was answered before is answered again, whatever is thought of it now.
+            past = elder if elder.replayed else await self._past(application, wanted, memory)
+            if past.outcome == "gone":
+                return self._refused(application, number.country, _blocked(heard))
+            return self._started(application, number.country, past)
+        answer = await self._begin(application, wanted, plan, memory, elder, heard)
+        if answer.outcome not in {"started", "joined"} or answer.replayed:
+            self._guard.give_back(heard)
         return self._started(application, number.country, answer)
 
     async def resend(self, application: Application, verification: str, channel: Channel | None) -> Started | Refusal:
         """Send the same code again, on `channel` or the next of the cascade; raises Unavailable."""
         if ids.tag_of(verification) is None:
             return _NOT_FOUND
+        heard = (
+            Heard() if application.policy.mode == "off" else await self._hear_again(application, verification, channel)
+        )
+        if heard.refused:
+            return self._refused(application, heard.decision.country, _blocked(heard))
+        self._guard.commit(heard)
         answer = await self._resend(application, verification, channel or "", "", Memory())
+        if answer.outcome != "joined":
+            self._guard.give_back(heard)
         return self._started(application, "", answer)
 
     async def check(self, application: Application, guess: Check) -> Checked | Refusal:
@@ -148,13 +148,21 @@ class Verifications:
             return self._unchecked(application, "locked", _limited("wrong_checks", detail, spent.number))
         if spent.outcome != "spent":
             return self._checked(application, spent)
+        charge = self._charge(spent.fields)
         right = await self._hasher.matches(
             spent.fields.raw("code") or b"",
             verification=spent.fields.text("id"),
             code=guess.code,
             transaction=guess.transaction.parts if guess.transaction else None,
         )
-        return self._checked(application, await self._settle(spent, "right" if right else "wrong", memory))
+        if not right or charge is None:
+            return self._checked(application, await self._settle(spent, "right" if right else "wrong", memory))
+        # Credit is paid back on the way, and taken again where another check was faster.
+        settle = _settling(spent, "right", memory, self._guard.number_rules(application.policy))
+        settled, *paid = await self._store.together([settle, *self._guard.paying(charge, _channels(spent.fields))])
+        if settled.outcome != "right" or settled.replayed:
+            self._guard.unpay(paid)
+        return self._checked(application, settled)
 
     async def read(self, application: Application, verification: str) -> Verification | Refusal:
         """A verification as it stands; raises Unavailable."""
@@ -167,8 +175,12 @@ class Verifications:
     async def feedback(self, application: Application, verification: str, *, converted: bool) -> Verification | Refusal:
         """Note whether a code was used; it approves where the code is the caller's own. Raises Unavailable."""
         word = "converted" if converted else "unconverted"
-        answer = await self._ask(application, "verification_feedback", verification, word)
+        rules = self._guard.number_rules(application.policy)
+        answer = await self._ask(application, "verification_feedback", verification, word, rules)
         self._used(answer.fields, converted)
+        if (charge := self._charge(answer.fields)) is not None:
+            for act in self._guard.paying(charge, _channels(answer.fields)):
+                self._store.tell(act)
         return self._acted(answer)
 
     # The steps that acts are made of.
@@ -208,6 +220,7 @@ class Verifications:
                 memory.marks,
                 idempotency.TTL_MS,
                 self._store.not_after(key),
+                self._guard.number_rules(application.policy),
             ],
         )
 
@@ -217,7 +230,7 @@ class Verifications:
 
     async def _elder(self, application: Application, wanted: Start, memory: Memory) -> Answer:
         """What the older keys of the ring know of a create: its first answer, or the number's verification."""
-        answer = Answer([b"gone", 0])
+        answer = _GONE
         for key in self._ring.keys[1:]:
             place = key.place(wanted.number.e164, self._shards)
             tag = ids.tag(place.shard)
@@ -243,13 +256,99 @@ class Verifications:
         )
 
     async def _settle(self, spent: Answer, verdict: str, memory: Memory) -> Answer:
-        verification = spent.fields.text("id")
+        return await self._store.run(*_settling(spent, verdict, memory))
+
+    async def _hear(self, application: Application, wanted: Start, step: Step) -> Heard:
+        """What the guard says of the first send of a verification, or of one more by the same request."""
+        number = wanted.number
+        if number.e164 in application.test_numbers:
+            return Heard()
+        provider = next(route.provider for route in step.routes if route.serves(number.e164, number.country))
+        return await self._guard.hear(
+            Ask.of(application.policy, number, step.channel, wanted.signals, self._guard.prices, provider)
+        )
+
+    async def _hear_again(self, application: Application, verification: str, channel: Channel | None) -> Heard:
+        """What the guard says of sending once more, over this channel or that of the next step."""
         tag = ids.tag_of(verification) or ""
-        keys = [tag + verification, f"{tag}due", *memory.records(tag)]
-        return await self._store.run("check_settle", keys, [verdict, memory.marks, idempotency.TTL_MS])
+        found = await self._store.run("verification_read", [tag + verification, f"{tag}due"], [application.name])
+        charge = self._charge(found.fields)
+        if charge is None:
+            return Heard()
+        steps = [step.partition(":")[0] for step in found.fields.text("plan").split()]
+        at = found.fields.number("n")
+        following = steps[(int(found.fields.text(f"d{at}").split(" ")[0]) + 1) % len(steps)]
+        return await self._guard.hear_again(application.policy, charge, channel or following)
+
+    async def _past(self, application: Application, wanted: Start, memory: Memory) -> Answer:
+        """The first answer to the same request, if it came before."""
+        if not memory.names:
+            return _GONE
+        place = self._ring.writer.place(wanted.number.e164, self._shards)
+        tag = ids.tag(place.shard)
+        keys = [_pointer(tag, place, application), f"{tag}due", *memory.records(tag)]
+        found = await self._store.run("verification_find", keys, [_binding(self._ring.writer, wanted), memory.marks])
+        return found if found.replayed or found.outcome == "conflict" else _GONE
+
+    def _charge(self, fields: Fields) -> Charge | None:
+        """What the guard charged for a verification, None where it was off."""
+        sealed = fields.raw("guard")
+        return None if sealed is None else Charge.unpacked(self._ring.open(sealed, bound(fields.text("id"), "guard")))
+
+    async def _begin(
+        self,
+        application: Application,
+        wanted: Start,
+        plan: str,
+        memory: Memory,
+        elder: Answer,
+        heard: Heard,
+    ) -> Answer:
+        """Start a verification, or send for the one that is alive, where what is older did not answer already."""
+        joining = plan if wanted.channels else ""
+        if elder.outcome == "found":
+            self._guard.commit(heard)
+            elder = await self._resend(application, elder.fields.text("id"), "", joining, memory)
+        if elder.outcome not in {"gone", "over", "other"}:
+            return elder
+        place = self._ring.writer.place(wanted.number.e164, self._shards)
+        tag = ids.tag(place.shard)
+        verification = ids.new(place.shard)
+        keys = [tag + verification, _pointer(tag, place, application), f"{tag}rates:{place.hash}", f"{tag}due"]
+        test = wanted.number.e164 in application.test_numbers
+        counted = heard.decision.verdict == "allow" and not test
+        fields = await self._fields(application, wanted, verification, place, plan, heard.charge)
+        self._guard.commit(heard)
+        answer = await self._store.run(
+            "verification_start",
+            [*keys, *memory.records(tag)],
+            [
+                application.name,
+                LEASE_MS,
+                application.resend_pauses,
+                "" if test else application.rates,
+                application.ttl * 1000,
+                joining,
+                memory.marks,
+                idempotency.TTL_MS,
+                self._store.not_after(keys[0]),
+                _binding(self._ring.writer, wanted),
+                self._guard.number_rules(application.policy) if counted else "",
+                *fields,
+            ],
+        )
+        if elder.outcome == "other" and answer.outcome == "started":
+            await self._act(application, "verification_cancel", elder.fields.text("id"), "")
+        return answer
 
     async def _fields(
-        self, application: Application, wanted: Start, verification: str, place: Place, plan: str
+        self,
+        application: Application,
+        wanted: Start,
+        verification: str,
+        place: Place,
+        plan: str,
+        charge: Charge | None,
     ) -> list[Field]:
         number, key = wanted.number, self._ring.writer
         test_code = application.test_numbers.get(number.e164)
@@ -278,6 +377,8 @@ class Verifications:
             extra |= {"amount": wanted.transaction.amount, "payee": wanted.transaction.payee}
         if extra := {name: value for name, value in extra.items() if value}:
             fields["extra"] = key.seal(orjson.dumps(extra), bound(verification, "extra"))
+        if charge is not None:
+            fields["guard"] = key.seal(charge.packed(), bound(verification, "guard"))
         if wanted.metadata:
             fields["meta"] = key.seal(orjson.dumps(dict(wanted.metadata)), bound(verification, "meta"))
         return [part for item in fields.items() for part in item]
@@ -304,6 +405,8 @@ class Verifications:
             case "conflict":
                 return _CONFLICT
             case "limited":
+                if answer.detail == "guard":
+                    return _limited("number", "this number has had its sends for now", answer.number, name)
                 rate = from_key(answer.detail)
                 return _limited(f"number {rate}", f"this number has had its {rate}", answer.number, name)
             case "wait":
@@ -348,6 +451,7 @@ class Verifications:
         return refusal
 
 
+_GONE = Answer([b"gone", 0])
 _CONFLICT = Refusal(code="idempotency_conflict", detail="this Idempotency-Key came before with another body")
 _NOT_FOUND = Refusal(code="not_found", detail="this application has no such verification, or no longer")
 
@@ -359,6 +463,34 @@ def _not_pending(found: Verification) -> Refusal:
 def _limited(limit: str, detail: str, wait_ms: int, pending: str = "") -> Refusal:
     wait = max(1, wait_ms) / 1000
     return Refusal(code="rate_limited", detail=detail, limit=limit, retry_after=wait, id=pending or None)
+
+
+def _blocked(heard: Heard) -> Refusal:
+    """What the guard's refusal is to the caller."""
+    decision = heard.decision
+    if decision.limited is not None:
+        limit = decision.limited
+        return _limited(limit.what, limit.detail, limit.wait or 0)
+    return Refusal(
+        code="challenge_required" if decision.verdict == "challenge" else "blocked",
+        detail=decision.reasons[0].detail,
+        retry_after=decision.retry_after,
+        reasons=decision.reasons,
+        decision=heard.name,
+    )
+
+
+def _settling(spent: Answer, verdict: str, memory: Memory, rules: bytes = b"") -> Act:
+    """The act that settles an attempt; `rules` are the guard's for numbers, empty where it is off."""
+    verification = spent.fields.text("id")
+    tag = ids.tag_of(verification) or ""
+    keys = [tag + verification, f"{tag}due", *memory.records(tag)]
+    return Act("check_settle", keys, [verdict, memory.marks, idempotency.TTL_MS, rules])
+
+
+def _channels(fields: Fields) -> set[str]:
+    """The channels that a verification was sent over."""
+    return {fields.channel(n) for n in range(fields.number("n") + 1)}
 
 
 def _plan(application: Application, wanted: Start) -> tuple[Step, ...] | Refusal:

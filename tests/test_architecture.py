@@ -104,9 +104,9 @@ def _own(tree: ast.Module) -> set[str]:
 
 
 def _strings_given_to(tree: ast.Module, *functions: str) -> Iterator[str]:
-    """The string literals among the arguments of calls of methods with these names."""
+    """The string literals among the arguments of calls of functions and methods with these names."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in functions:
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in functions:
             yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
 
 
@@ -186,7 +186,8 @@ def test_every_script_is_short_and_says_what_it_takes_and_answers(name: str) -> 
 
 def test_every_script_is_called_and_every_call_has_its_script() -> None:
     """The prologue is not called: it begins them all."""
-    called = {name for tree in _modules().values() for name in _strings_given_to(tree, "run", "rows", "_act", "_ask")}
+    asking = ("run", "rows", "_act", "_ask", "Act")
+    called = {name for tree in _modules().values() for name in _strings_given_to(tree, *asking)}
     assert {name for name in called if "_" in name} == set(SCRIPTS)
 
 

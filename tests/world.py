@@ -84,6 +84,8 @@ def table(**changes: object) -> Table:
         },
         "applications": {"shop": shop | changes, "other": other},
         **top,
+        # Most tests send many codes to few numbers, which is what the guard is there to refuse.
+        "guard": {"mode": "off"} | top.get("guard", {}),
     }
 
 

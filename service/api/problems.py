@@ -18,6 +18,8 @@ CODES: Mapping[str, tuple[int, str]] = {
     "malformed_receipt": (400, "The receipt or reply is not what this provider documents"),
     "unauthorized": (401, "No or unknown API key"),
     "forged_receipt": (401, "The receipt or reply is not from this provider"),
+    "blocked": (403, "This send looks like fraud"),
+    "challenge_required": (403, "Ask for a proof that this is a person"),
     "forbidden": (403, "Not allowed for this application"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
@@ -73,6 +75,9 @@ def refused(refusal: Refusal) -> Problem:
         more["state"] = refusal.status
     if refusal.limit is not None:
         more["limit"] = refusal.limit
+    if refusal.decision is not None:
+        more["decision_id"] = refusal.decision
+        more["reasons"] = [reason.shown() for reason in refusal.reasons]
     if refusal.retry_after is not None:
         wait = max(1, math.ceil(refusal.retry_after))
         more["retry_after"] = wait

@@ -15,6 +15,7 @@ from service.api.auth import Gate
 from service.api.problems import Problem, refused
 from service.application import Application
 from service.errors import InvalidNumber
+from service.guard.ask import Signals
 from service.idempotency import Idempotency
 from service.phone import Number
 from service.record import Verification, rfc3339
@@ -60,6 +61,7 @@ class VerificationsApi:
                 transaction=_transaction(wanted.transaction),
                 app_hash=wanted.app_hash,
                 webotp_domain=wanted.webotp_domain,
+                signals=_signals(wanted),
                 metadata=wanted.metadata,
                 idempotency=_idempotency(request, wanted),
             ),
@@ -154,6 +156,18 @@ def _number(application: Application, to: str, country: str | None) -> Number:
         return reserved or phone.parse(to, country)
     except InvalidNumber as error:
         raise Problem("invalid_number", f"`to`: {error.detail}") from None
+
+
+def _signals(wanted: bodies.CreateBody) -> Signals:
+    given = wanted.signals or bodies.Signals()
+    return Signals(
+        ip=given.ip,
+        device=given.device_id,
+        session=given.session_id,
+        trusted=given.trusted,
+        challenge_passed=given.challenge_passed,
+        limit_keys=wanted.limit_keys,
+    )
 
 
 def _transaction(given: bodies.TransactionBody | None) -> Transaction | None:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from service import code as codes
 from service import ids, phone
 from service.config.guard import ApplicationGuard, Guard
-from service.config.values import Duration, Prefix, Section
+from service.config.values import Duration, Prefix, Section, duration
 from service.provider import Channel, Provider
 from service.sealing import KEY_BYTES
 from service.store import connect
@@ -131,7 +131,7 @@ Wait = Annotated[Duration, Field(ge=1, le=_LONGEST_WAIT)]
 def _wait(value: object) -> int | None:
     if value == "auto":
         return None
-    found = _duration(value)
+    found = duration(value)
     if not isinstance(found, int) or not 1 <= found <= _LONGEST_WAIT:
         raise ValueError('write 1s to 15m, or "auto"')
     return found
@@ -157,7 +157,7 @@ class ApplicationTable(Section):
     brand: Annotated[str, Field(min_length=1, max_length=40)]
     api_keys: Annotated[ApiKeys, Field(min_length=1)]
     cascade: Steps
-    cascade_by_prefix: dict[Prefix, Steps] = {}
+    cascade_by_prefix: dict[Prefix, Steps] = Field(default={})
     code_length: Annotated[int, Field(ge=codes.MIN_LENGTH, le=codes.MAX_LENGTH)] = 6
     ttl: Annotated[Duration, Field(ge=30, le=_DAY)] = 600
     checks: Annotated[int, Field(ge=1, le=20)] = 5

@@ -9,7 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from service.guard.limits import Rate, seconds
 
 
-def _duration(value: object) -> object:
+def duration(value: object) -> object:
+    """The seconds in `"10m"`; anything else as it is. Raises ValueError for a text that is no duration."""
     return seconds(value) if isinstance(value, str) else value
 
 
@@ -17,7 +18,7 @@ def _rate(value: object) -> Rate:
     return Rate.parse(value if isinstance(value, str) else "")
 
 
-Duration = Annotated[int, BeforeValidator(_duration)]
+Duration = Annotated[int, BeforeValidator(duration)]
 RateText = Annotated[Rate, BeforeValidator(_rate)]
 Prefix = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{0,14}$")]
 

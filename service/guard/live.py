@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -19,7 +19,7 @@ import orjson
 
 from service import ids
 from service.answer import Answer
-from service.guard.ask import Ask
+from service.guard.ask import Ask, Signals
 from service.guard.credit import DAY, Rules
 from service.guard.parts import (
     Caller,
@@ -35,7 +35,7 @@ from service.guard.parts import (
 )
 from service.guard.policy import Policy
 from service.guard.prices import Prices
-from service.guard.verdict import Decision, Reason, judge
+from service.guard.verdict import ALLOWED, Decision, Reason, judge
 from service.metrics import Metrics
 from service.phone import Number
 from service.sealing import KeyRing
@@ -89,12 +89,15 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The answer to a send: whether it is refused, the decision with the name under which it is kept, what it holds."""
+    """The answer to a send: whether it is refused, the decision with the name under which it is kept, what it holds.
 
-    refused: bool
-    decision: Decision
-    name: str | None
-    charge: Charge
+    `charge` is what to keep with the verification, None where the guard is off.
+    """
+
+    refused: bool = False
+    decision: Decision = ALLOWED
+    name: str | None = None
+    charge: Charge | None = None
     holds: tuple[Hold, ...] = ()
 
 
@@ -116,13 +119,15 @@ class Guard:
         self.prices = prices
 
     async def hear(self, ask: Ask, *, first: Charge | None = None) -> Heard:
-        """Decide on a send, and hold its credit until `commit` or `give_back`; raises Unavailable.
+        """Decide on a send, and hold its credit until `commit` or `drop`; raises Unavailable.
 
-        `first` is the charge of the verification's first send, for a step of its cascade: the signals are not there any
-        more, nobody can be asked for a proof, and it counts for no limit, since nobody asked for it.
+        `first` is the charge of the verification's first send, for those after it: the signals are not there any more,
+        nobody can be asked for a proof, and the limits were for the request that started it.
         """
         callers = [self._caller(*caller) for caller in ask.callers] if first is None else list(first.callers)
         parts = list(self._parts(ask, callers, requested=first is None))
+        if not parts:
+            return Heard()
         hearing = Hearing(trusted=ask.signals.trusted)
         for part, answer in zip(parts, await self._store.together(part.act() for part in parts), strict=True):
             part.hear(answer, hearing)
@@ -146,7 +151,14 @@ class Guard:
         charge = Charge(
             number.e164, number.country, tuple(callers), tuple(charged), signals.trusted, signals.challenge_passed
         )
-        return Heard(refused, decision, name, charge, tuple(hearing.holds) if decision.verdict == "allow" else ())
+        holds = tuple(hearing.holds) if decision.verdict == "allow" else ()
+        return Heard(refused, decision, name, charge if ask.policy.mode != "off" else None, holds)
+
+    async def hear_again(self, policy: Policy, charge: Charge, channel: str, provider: str = "") -> Heard:
+        """Decide on a further send of a verification: one more on request, or a step of its cascade."""
+        number = Number(charge.number, charge.country, "")
+        signals = Signals(trusted=charge.trusted, challenge_passed=charge.proven)
+        return await self.hear(Ask.of(policy, number, channel, signals, self.prices, provider), first=charge)
 
     def commit(self, heard: Heard) -> None:
         """The send happens: with whatever is asked of Redis next, what it holds is made to last."""
@@ -154,13 +166,19 @@ class Guard:
             if hold.commit is not None:
                 self._store.tell(hold.commit)
 
+    def drop(self, heard: Heard) -> None:
+        """The send does not happen, and was not committed."""
+        for hold in heard.holds:
+            self._store.tell(hold.refund)
+
     def give_back(self, heard: Heard) -> None:
         """The send was committed and did not happen."""
         for hold in heard.holds:
             self._store.tell(hold.refund_committed)
 
-    def paying(self, charge: Charge, weight: float) -> list[Act]:
-        """The acts by which an approval pays back, to be run together with what approves."""
+    def paying(self, charge: Charge, channels: Iterable[str]) -> list[Act]:
+        """The acts by which an approval pays back for sends over these channels, to be run with what approves."""
+        weight = max((self.prices.weight(charge.country, channel) for channel in channels), default=1.0)
         return [
             Act("credit_pay", buckets, [self._rules, weight, "" if tag.startswith("{g:") else charge.country])
             for tag, buckets in _by_tag(charge.charged)
@@ -172,10 +190,16 @@ class Guard:
             amounts = answer.fields.items()
             self._store.tell(Act("credit_unpay", [key for key, _ in amounts], [self._rules, *[n for _, n in amounts]]))
 
-    def relieve(self, charge: Charge, weight: float) -> None:
-        """A send failed, so that nobody was paid for it."""
+    def relieve(self, charge: Charge, channel: str) -> None:
+        """A send over this channel failed, so that nobody was paid for it."""
+        weight = self.prices.weight(charge.country, channel)
         for _, buckets in _by_tag(charge.charged):
             self._store.tell(Act("credit_relieve", buckets, [self._rules, weight]))
+
+    def spent(self, application: str, country: str, channel: str, provider: str) -> None:
+        """A provider took a message, which costs."""
+        price = self.prices.price(country, channel, provider)
+        self._metrics.spend(application, channel, country, provider).inc(price)
 
     def number_rules(self, policy: Policy) -> bytes:
         """What the scripts that send and approve need to count for a number; empty where the guard is off."""

@@ -116,6 +116,9 @@ class Decision:
         return next((reason for reason in self.reasons if reason.rule == "limit"), None)
 
 
+ALLOWED: Final = Decision("allow")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """What the rules found about one send.
@@ -140,7 +143,7 @@ def judge(found: Findings, *, challenges: bool, proven: bool) -> Decision:
         if found.country is not None and not found.vouched:
             reasons.append(found.country)
     if not reasons:
-        return Decision("allow")
+        return ALLOWED
     soft = all(reason.rule in SOFT for reason in reasons)
     return Decision("challenge" if soft and challenges and not proven else "block", tuple(reasons))
 

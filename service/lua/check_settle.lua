@@ -1,8 +1,9 @@
 -- Settles an attempt that check_spend took. `undo` gives it back.
--- NEEDS clock verification life idempotency feedback
+-- NEEDS clock verification life number idempotency feedback
 -- KEYS 1 the verification  2 due  3... idempotency records
--- ALSO the number's wrong guesses
+-- ALSO the number's wrong guesses, what is known of the number
 -- ARGV 1 right | wrong | undo  2 fingerprints, one for each record  3 idempotency TTL ms
+--      4 the guard's rules for numbers (JSON; '' for off)
 -- Answers: right (approved by this; with what its providers are told), wrong, over (it had ended meanwhile), undone, gone, conflict.
 local now = clock()
 local v = open(KEYS[1], KEYS[2])
@@ -23,6 +24,7 @@ elseif lapse(v, now) or not alive(v) then
   outcome = 'over'
 elseif outcome == 'right' then
   finish(v, now, 'approved')
+  if ARGV[4] ~= '' and not v.f.test then approve(cjson.decode(ARGV[4]), known_key(v.tag, v.f.number), now) end
 else
   put(v, 'wrong', num(v, 'wrong') + 1)
   note(v, now, 'check.wrong')

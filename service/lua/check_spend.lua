@@ -4,9 +4,14 @@
 -- ALSO the verification that the pointer names, the number's wrong guesses
 -- ARGV 1 application  2 wrong guesses per number and day  3 ms after which an unsettled attempt counts as wrong
 --      4 fingerprints, one for each record  5 idempotency TTL ms
--- Answers: spent (id and stored code), over, locked (the number is the ms until guesses are taken again),
+-- Answers: spent (id, stored code, the guard's charge, deliveries), over, locked (the number is the ms until guesses are taken again),
 -- gone, conflict, or the first answer of check_settle again.
 local DAY = 24 * 3600 * 1000
+local function given(v)
+  local answer = give({'spent', 0, 'id', v.id}, v, {'code', 'guard', 'country', 'n'})
+  for n = 0, v.f.n do give(answer, v, {'d' .. n}) end
+  return answer
+end
 local now = clock()
 local past = remembered(3, ARGV[4])
 if past and past[1] ~= 'taken' then return past end
@@ -18,7 +23,7 @@ if alive(v) and num(v, 'spent') >= num(v, 'checks') and now > num(v, 'spending')
   finish(v, now, 'max_attempts_reached', 'unsettled')
 end
 -- the same request again while the first is compared: the same guess, on the attempt that is taken already
-if past and alive(v) then return {'spent', 0, 'id', v.id, 'code', v.f.code} end
+if past and alive(v) then return given(v) end
 if not alive(v) or num(v, 'spent') >= num(v, 'checks') then
   save(v)
   return reply('over', 0, v)
@@ -32,4 +37,4 @@ put(v, 'spent', num(v, 'spent') + 1)
 put(v, 'spending', now)
 save(v)
 remember(3, ARGV[4], ARGV[5], {'taken', 0})
-return {'spent', 0, 'id', v.id, 'code', v.f.code}
+return given(v)

@@ -31,4 +31,4 @@ if alive(v) and not lapse(v, now) then
   end
 end
 save(v)
-return reply(queued and 'next' or 'moved', since, v)
+return give(reply(queued and 'next' or 'moved', since, v), v, {'guard'})

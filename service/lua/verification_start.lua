@@ -1,11 +1,12 @@
 -- Starts a verification, or joins the one that is still alive for this number and application (a resend).
--- NEEDS clock verification life shut cascade rates idempotency again
+-- NEEDS clock verification life shut cascade rates number admit idempotency again
 -- KEYS 1 the new verification  2 the number's pointer  3 the number's rates  4 due  5... idempotency records
--- ALSO the verification that the pointer names, the number's shut channels
+-- ALSO the verification that the pointer names, the number's shut channels, what is known of the number
 -- ARGV 1 application  2 lease ms  3 resend pauses ms  4 rates  5 TTL ms  6 plan for a join ('' to keep it)
 --      7 fingerprints, one for each record  8 idempotency TTL ms  9 not after (Redis ms, 0 for never)
---      10 binding: own code and transaction, '' for neither  11... the new verification's fields and values
--- Answers: started, joined, wait, exhausted, test, limited <rate>, conflict, late.
+--      10 binding: own code and transaction, '' for neither  11 the guard's rules for numbers (JSON; '' for off)
+--      12... the new verification's fields and values
+-- Answers: started, joined, wait, exhausted, test, limited <rate or guard>, conflict, late.
 local now, lease = clock(), tonumber(ARGV[2])
 if late(now, ARGV[9]) then return {'late', 0} end
 local past = remembered(5, ARGV[7])
@@ -14,11 +15,11 @@ local v = latest(KEYS[2], KEYS[4])
 if v and v.key == KEYS[1] then return reply('started', 0, v) end
 if v and lapse(v, now) then save(v) end
 if v and alive(v) and (v.f.bind or '') == ARGV[10] then
-  local answer = again(v, now, '', ARGV[6], ARGV[3], ARGV[4], lease)
+  local answer = again(v, now, '', ARGV[6], ARGV[3], ARGV[4], ARGV[11], lease)
   if answer[1] ~= 'joined' then return answer end
   return remember(5, ARGV[7], ARGV[8], answer)
 end
-local rate, wait = take(KEYS[3], now, ARGV[4])
+local rate, wait = admit(KEYS[3], now, ARGV[4], ARGV[11])
 if rate then return {'limited ' .. rate, wait} end
 if v and alive(v) then
   -- another transaction, or another code of the caller's: the pending code must not stand for it
@@ -26,7 +27,7 @@ if v and alive(v) then
   save(v)
 end
 v = blank(KEYS[1], KEYS[4])
-for i = 11, #ARGV, 2 do put(v, ARGV[i], ARGV[i + 1]) end
+for i = 12, #ARGV, 2 do put(v, ARGV[i], ARGV[i + 1]) end
 put(v, 'app', ARGV[1])
 if ARGV[10] ~= '' then put(v, 'bind', ARGV[10]) end
 put(v, 'created', now)

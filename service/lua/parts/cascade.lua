@@ -90,6 +90,7 @@ local function advance(v, now, cause, pointless, lease)
   while step do
     tell(v, 'advanced', delivery(v, v.f.n).channel .. ' ' .. channel .. ' ' .. cause)
     cause = queue(v, now, step, cause, lease)
+    put(v, 'ask', 1) -- nobody asked for this one: the guard is asked before it is sent
     if not cause then return true end
     step, channel = following(v, pointless)
   end

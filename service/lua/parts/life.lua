@@ -18,6 +18,7 @@ local function finish(v, now, status, cause)
   put(v, 'ended', now)
   put(v, 'code', nil)
   put(v, 'bind', nil)
+  put(v, 'guard', nil)
   erase(v)
   note(v, now, 'verification.' .. status, nil, cause)
   v.f.noticed = status

@@ -45,7 +45,7 @@ local function send_to(rules, key, now)
   return nil
 end
 
-local function approve_number(rules, key, now)
+local function approve(rules, key, now)
   local n = known(rules, key, now)
   n.unconverted, n.approvals, n.approved = 0, n.approvals + 1, now
   keep_known(rules, n, now)

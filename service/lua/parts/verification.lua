@@ -47,8 +47,8 @@ end
 -- why, for each), `skipped` (which channel was shut, and why, for each), `silent` (whose wait was over), `now`, `replayed`.
 local VIEW = {'app', 'status', 'created', 'expires', 'resend', 'checks', 'spent', 'sends', 'sent', 'plan', 'n', 'to',
   'country', 'purpose', 'locale', 'meta', 'test', 'noticed', 'advanced', 'skipped', 'silent'}
-local MESSAGE = {'app', 'country', 'purpose', 'locale', 'expires', 'now', 'try', 'secret', 'extra', 'noticed', 'advanced',
-  'skipped', 'silent'}
+local MESSAGE = {'app', 'country', 'purpose', 'locale', 'expires', 'now', 'try', 'secret', 'extra', 'guard', 'ask',
+  'noticed', 'advanced', 'skipped', 'silent'}
 
 local function give(r, v, fields)
   for _, field in ipairs(fields) do

@@ -1,0 +1,1 @@
+"""The guard: its arithmetic, its scripts, its API."""
