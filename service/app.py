@@ -23,6 +23,7 @@ from starlette import routing
 from service import config as settings
 from service import phone
 from service.api.auth import ApiKey, Gate
+from service.api.guard import GuardApi
 from service.api.inbox import InboxApi
 from service.api.listener import Listener
 from service.api.ops import OpsApi
@@ -42,6 +43,7 @@ from service.door.simulator import Player
 from service.door.smpp import Smpp
 from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
+from service.guard.controls import Controls
 from service.guard.live import Guard
 from service.guard.policy import Policy
 from service.inbox import Inbox
@@ -136,6 +138,7 @@ class Service:
         )
         gate = Gate(_api_keys(config, applications))
         api = VerificationsApi(self.verifications, gate)
+        controls = GuardApi(Controls(self.store, ring, self.guard, shards=shards), gate, self.guard.prices)
         replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
         receipts = ReceiptsApi(self.deliveries, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
         ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits).routes()
@@ -143,7 +146,7 @@ class Service:
             ops += InboxApi(inbox, gate, is_open=all(one.open for one in simulators)).routes()
         routes: dict[str, list[routing.Route]] = {}
         for address, some in (
-            (server.api, api.routes()),
+            (server.api, [*api.routes(), *controls.routes()]),
             (server.receipts, receipts.routes()),
             (server.ops, ops),
         ):

@@ -127,7 +127,7 @@ class Deliveries:
         charge = self._charge(fields)
         # Nobody is left in the configuration, or nobody may be called.
         outcome: Accepted | Rejected = Rejected("provider_error" if listed else "route")
-        if name and not await self._may_send(application, channel, name, attempt, fields, charge):
+        if name and not await self._may_send(application, channel, name, fields, charge):
             outcome = Rejected("guard")
         elif name:
             message = self._message(application, f"{verification}.{n}", channel, name, number, code, fields)
@@ -195,12 +195,11 @@ class Deliveries:
         application: Application,
         channel: Channel,
         provider: str,
-        attempt: int,
         fields: Fields,
         charge: Charge | None,
     ) -> bool:
         """Ask the guard about a step that nobody asked for; what was asked for it has allowed already."""
-        if charge is None or attempt or not fields.text("ask") or application.policy.mode == "off":
+        if charge is None or not fields.text("ask") or application.policy.mode == "off":
             return True
         heard = await self._guard.hear_again(application.policy, charge, channel, provider)
         self._guard.commit(heard)

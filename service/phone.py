@@ -191,6 +191,21 @@ def reach(kind: str, allow_types: Container[str] = ()) -> frozenset[str]:
     return allowed if kind in allow_types else default
 
 
+def countries_of(prefix: str) -> tuple[str, ...]:
+    """The countries that numbers with this prefix (`+4474`) may have; none where it is shorter than a calling code."""
+    code = next((prefix[1:end] for end in (2, 3, 4) if prefix[1:end] in _CALLING_CODES), None)
+    return () if code is None else tuple(phonenumbers.region_codes_for_country_code(int(code)))
+
+
+def carrier(number: Number) -> str:
+    """Who was given the number's range, in English; empty where that is not known. It may have been ported since."""
+    # Some megabytes, which only those pay who ask.
+    from phonenumbers import carrier as carriers
+
+    name: str = carriers.name_for_number(phonenumbers.parse(number.e164), "en")
+    return name
+
+
 def warm(countries: Iterable[str] | None = None) -> None:
     """Load the plans of these countries (ISO 3166 alpha-2; default: all) and compile what their numbers need.
 

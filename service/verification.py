@@ -179,8 +179,7 @@ class Verifications:
         answer = await self._ask(application, "verification_feedback", verification, word, rules)
         self._used(answer.fields, converted)
         if (charge := self._charge(answer.fields)) is not None:
-            for act in self._guard.paying(charge, _channels(answer.fields)):
-                self._store.tell(act)
+            await self._store.together(self._guard.paying(charge, _channels(answer.fields)))
         return self._acted(answer)
 
     # The steps that acts are made of.

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from service.api.problems import Problem
@@ -24,6 +34,12 @@ def _address(value: str) -> str:
         return ip_address(value.replace("%", " ")).compressed  # without a zone, which has no meaning elsewhere
     except ValueError:
         raise ValueError("write an IPv4 or IPv6 address") from None
+
+
+def _ahead(value: datetime) -> datetime:
+    if value <= datetime.now(UTC):
+        raise ValueError("write a time that is still to come")
+    return value
 
 
 Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
@@ -137,6 +153,26 @@ class InboxBody(Body):
     """`POST /inbox/{id}`."""
 
     receipt: Literal["delivered", "failed", "none"]
+
+
+class HandBody(Body):
+    """Why something is done by hand, by whom (default: the API), and until when it holds (default: for good)."""
+
+    reason: Text
+    author: Text | None = None
+    until: Annotated[AwareDatetime, Field(strict=False), AfterValidator(_ahead)] | None = None
+
+
+class PrefixBody(HandBody):
+    """`PUT /guard/prefixes/{prefix}`."""
+
+    action: Literal["block", "allow", "release"]
+
+
+class NumberBody(HandBody):
+    """`PUT /guard/numbers/{number}`."""
+
+    action: Literal["trust", "deny"]
 
 
 B = TypeVar("B", bound=Body)

@@ -112,7 +112,7 @@ class Guard:
         self._metrics = metrics
         self._shards = shards
         self._proof = rules.proof
-        self._rules = orjson.dumps(asdict(rules))
+        self.rules = orjson.dumps(asdict(rules))
         number_rules = {name: getattr(rules, name) for name in _NUMBER_RULES}
         self._number_rules = orjson.dumps(number_rules)
         self._lenient_rules = orjson.dumps(number_rules | {"lenient": True})
@@ -154,6 +154,15 @@ class Guard:
         holds = tuple(hearing.holds) if decision.verdict == "allow" else ()
         return Heard(refused, decision, name, charge if ask.policy.mode != "off" else None, holds)
 
+    async def look(self, ask: Ask) -> tuple[Hearing, Decision]:
+        """What would be answered to a send now, without any trace of it; raises Unavailable."""
+        parts = list(self._parts(ask, [self._caller(*caller) for caller in ask.callers], requested=True))
+        hearing = Hearing(trusted=ask.signals.trusted)
+        for part, answer in zip(parts, await self._store.together(part.act() for part in parts), strict=True):
+            part.hear(answer, hearing)
+        await self._store.together(hold.refund for hold in hearing.holds)
+        return hearing, judge(hearing.findings, challenges=ask.policy.challenges, proven=ask.signals.challenge_passed)
+
     async def hear_again(self, policy: Policy, charge: Charge, channel: str, provider: str = "") -> Heard:
         """Decide on a further send of a verification: one more on request, or a step of its cascade."""
         number = Number(charge.number, charge.country, "")
@@ -180,7 +189,7 @@ class Guard:
         """The acts by which an approval pays back for sends over these channels, to be run with what approves."""
         weight = max((self.prices.weight(charge.country, channel) for channel in channels), default=1.0)
         return [
-            Act("credit_pay", buckets, [self._rules, weight, "" if tag.startswith("{g:") else charge.country])
+            Act("credit_pay", buckets, [self.rules, weight, "" if tag.startswith("{g:") else charge.country])
             for tag, buckets in _by_tag(charge.charged)
         ]
 
@@ -188,13 +197,13 @@ class Guard:
         """Undo what `paying` did, of which these are the answers."""
         for answer in paid:
             amounts = answer.fields.items()
-            self._store.tell(Act("credit_unpay", [key for key, _ in amounts], [self._rules, *[n for _, n in amounts]]))
+            self._store.tell(Act("credit_unpay", [key for key, _ in amounts], [self.rules, *[n for _, n in amounts]]))
 
     def relieve(self, charge: Charge, channel: str) -> None:
         """A send over this channel failed, so that nobody was paid for it."""
         weight = self.prices.weight(charge.country, channel)
         for _, buckets in _by_tag(charge.charged):
-            self._store.tell(Act("credit_relieve", buckets, [self._rules, weight]))
+            self._store.tell(Act("credit_relieve", buckets, [self.rules, weight]))
 
     def spent(self, application: str, country: str, channel: str, provider: str) -> None:
         """A provider took a message, which costs."""
@@ -222,8 +231,8 @@ class Guard:
             yield Money(whose, list(allowances), ask.price, policy.budget.alert, reservation)
         proof = self._proof if signals.challenge_passed else 1.0
         for key in callers:
-            yield Caller(key, number.country, ask.weight, proof, reservation, self._rules)
-        yield Surroundings(number.country, number.e164[1:], ask.weight, proof, reservation, self._rules)
+            yield Caller(key, number.country, ask.weight, proof, reservation, self.rules)
+        yield Surroundings(number.country, number.e164[1:], ask.weight, proof, reservation, self.rules)
 
     def _caller(self, level: str, name: str) -> str:
         hashed = self._ring.writer.fingerprint(level.encode(), name.encode())

@@ -40,6 +40,7 @@ class Hearing:
     trusted: bool = False
     vouched: bool = False
     marked: str = ""
+    note: str = ""
     charged: tuple[str, ...] = ()
     alerts: list[str] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
@@ -47,12 +48,12 @@ class Hearing:
     @property
     def findings(self) -> Findings:
         """For the verdict. A mark of the number stands over a rule for its prefix."""
-        denied = [self.denied] if self.denied and self.marked != "allow" else []
+        denied = [self.denied] if self.denied and self.marked != "trust" else []
         return Findings(
             around=self.around,
             country=self.country,
             others=[*denied, *self.others],
-            trusted=self.trusted or self.marked == "allow",
+            trusted=self.trusted or self.marked == "trust",
             vouched=self.vouched,
         )
 
@@ -83,7 +84,7 @@ class Look:
     def hear(self, answer: Answer, hearing: Hearing) -> None:
         """Trust, mark, and what the number has used up."""
         hearing.trusted |= answer.outcome == "trusted"
-        hearing.marked = answer.fields.text("hand")
+        hearing.marked, _, hearing.note = answer.fields.text("hand").partition(" ")
         if hearing.marked == "deny":
             hearing.denied = Reason(rule="denied", what="this number")
         for rule in ("number", "unconverted") if self.counted else ():
@@ -133,7 +134,7 @@ class Surroundings:
         if found := _shortfall(answer, "country"):
             hearing.country = Reason.short("country", found, what=self.country)
         prefix, _, action = answer.fields.text("hand").partition(" ")
-        if action == "deny" and hearing.denied is None:
+        if action == "block" and hearing.denied is None:
             hearing.denied = Reason(rule="denied", prefix=f"+{prefix}", what=f"+{prefix}")
         hearing.trusted |= action == "allow"
         if answer.outcome != "refused":

@@ -2,7 +2,7 @@
 -- NEEDS clock number
 -- KEYS 1 what is known of the number  2 its mark by hand
 -- ARGV 1 rules (JSON)
--- Answers: trusted, unknown; `hand` is its mark (allow or deny); and for each rule that refuses: exposure, cap, ms until
+-- Answers: trusted, unknown; `hand` is its mark (trust or deny, and what else is noted); and for each rule that refuses: exposure, cap, ms until
 -- there is room.
 local now, rules = clock(), cjson.decode(ARGV[1])
 local n = known(rules, KEYS[1], now)
@@ -16,6 +16,6 @@ end
 local mark = redis.call('GET', KEYS[2])
 if mark then
   answer[#answer + 1] = 'hand'
-  answer[#answer + 1] = string.match(mark, '^%S+')
+  answer[#answer + 1] = mark
 end
 return answer

@@ -1,4 +1,4 @@
--- Rules by hand for prefixes: `allow` or `deny`, until when (ms, 0 for ever), and whatever else is noted.
+-- Rules by hand for prefixes: `allow` or `block`, until when (ms, 0 for ever), and whatever else is noted.
 -- The rule of the longest prefix that has one: `<prefix> <action>`.
 local function by_hand(key, digits, now)
   local prefixes = {}

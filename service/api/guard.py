@@ -1,0 +1,180 @@
+"""`/guard` and `/numbers`: why somebody got no code, and how to let them in."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service import phone
+from service.api import bodies
+from service.api.auth import Gate
+from service.api.problems import Problem
+from service.application import Application
+from service.errors import InvalidNumber
+from service.guard.ask import Ask, Signals
+from service.guard.controls import Controls, Note, PrefixView, State
+from service.guard.prices import Prices
+from service.phone import Number
+from service.record import rfc3339
+
+NOBODY = "api"
+"""The author of a change that does not name one."""
+
+
+class GuardApi:
+    """What an analyst asks of the guard."""
+
+    def __init__(self, controls: Controls, gate: Gate, prices: Prices) -> None:
+        self._controls = controls
+        self._gate = gate
+        self._prices = prices
+
+    def routes(self) -> list[Route]:
+        """The routes of these endpoints."""
+        return [
+            Route("/guard/decisions/{id}", self.decision, methods=["GET"]),
+            Route("/guard/prefixes", self.prefixes, methods=["GET"]),
+            Route("/guard/prefixes/{prefix}", self.mark_prefix, methods=["PUT"]),
+            Route("/guard/prefixes/{prefix}", self.unmark_prefix, methods=["DELETE"]),
+            Route("/guard/numbers/{number}", self.mark_number, methods=["PUT"]),
+            Route("/guard/numbers/{number}", self.unmark_number, methods=["DELETE"]),
+            Route("/numbers/{number}", self.number, methods=["GET"]),
+        ]
+
+    async def decision(self, request: Request) -> Response:
+        """`GET /guard/decisions/{id}`."""
+        application = self._gate.admit(request, "guard", "read")
+        found = await self._controls.decision(application.name, request.path_params["id"])
+        if found is None:
+            raise Problem("not_found", "this application has no such decision, or no longer")
+        return _answer(found)
+
+    async def prefixes(self, request: Request) -> Response:
+        """`GET /guard/prefixes?country=GB&state=blocked`."""
+        self._gate.admit(request, "guard", "read")
+        query = request.query_params
+        country, state = query.get("country", ""), query.get("state")
+        errors = []
+        if country not in phone.COUNTRIES:
+            errors.append({"path": "query.country", "message": "write an ISO 3166-1 alpha-2 code in capitals"})
+        if state is not None and state not in get_args(State):
+            errors.append({"path": "query.state", "message": f"write one of {', '.join(get_args(State))}"})
+        if errors:
+            raise _invalid(errors)
+        found = await self._controls.prefixes(country, next((one for one in get_args(State) if one == state), None))
+        return _answer({"country": country, "prefixes": [_shown(view) for view in found]})
+
+    async def mark_prefix(self, request: Request) -> Response:
+        """`PUT /guard/prefixes/{prefix}`."""
+        application = self._gate.admit(request, "guard")
+        wanted = bodies.read(bodies.PrefixBody, request.state.body)
+        prefix = _prefix(request)
+        await self._controls.mark_prefix(application.name, prefix, wanted.action, _note(wanted))
+        return _answer({"prefix": prefix, **_told(wanted)})
+
+    async def unmark_prefix(self, request: Request) -> Response:
+        """`DELETE /guard/prefixes/{prefix}`."""
+        application = self._gate.admit(request, "guard")
+        if not await self._controls.unmark_prefix(application.name, _prefix(request), NOBODY):
+            raise Problem("not_found", "there is no rule for this prefix")
+        return Response(status_code=204)
+
+    async def mark_number(self, request: Request) -> Response:
+        """`PUT /guard/numbers/{number}`."""
+        application = self._gate.admit(request, "guard")
+        wanted = bodies.read(bodies.NumberBody, request.state.body)
+        number = _number(request)
+        await self._controls.mark_number(application.name, number, wanted.action, _note(wanted))
+        return _answer({"number": number.masked, **_told(wanted)})
+
+    async def unmark_number(self, request: Request) -> Response:
+        """`DELETE /guard/numbers/{number}`."""
+        application = self._gate.admit(request, "guard")
+        if not await self._controls.unmark_number(application.name, _number(request), NOBODY):
+            raise Problem("not_found", "there is no mark on this number")
+        return Response(status_code=204)
+
+    async def number(self, request: Request) -> Response:
+        """`GET /numbers/{number}`: what is known of it, and what the guard would say now."""
+        application = self._gate.admit(request, "guard", "read")
+        number = _number(request)
+        ask = Ask.of(application.policy, number, application.cascade.channels[0], Signals(), self._prices)
+        return _answer(
+            {
+                "number": number.masked,
+                "country": number.country,
+                "type": number.kind,
+                "carrier": phone.carrier(number) or None,
+                "prefixes": [f"+{one}" for one in (ask.prefixes.range, ask.prefixes.block4, ask.prefixes.block3)],
+                "channels": sorted(_channels(application, number)),
+                "price": ask.price,
+                "guard": await self._controls.number(ask),
+            }
+        )
+
+
+def _channels(application: Application, number: Number) -> frozenset[str]:
+    return frozenset(str(channel) for channel in application.cascade.channels) & phone.reach(
+        number.kind, application.allow_types
+    )
+
+
+def _prefix(request: Request) -> str:
+    prefix = "+" + str(request.path_params["prefix"]).removeprefix("+")
+    if not (prefix[1:].isascii() and prefix[1:].isdigit() and len(prefix) <= 1 + phone.E164_DIGITS):
+        raise _invalid([{"path": "path.prefix", "message": "write the first digits of numbers in E.164, as +4474"}])
+    if not phone.countries_of(prefix):
+        raise _invalid([{"path": "path.prefix", "message": "write at least a whole calling code"}])
+    return prefix
+
+
+def _number(request: Request) -> Number:
+    written = "+" + str(request.path_params["number"]).removeprefix("+")
+    try:
+        return phone.parse(written)
+    except InvalidNumber as error:
+        raise Problem("invalid_number", f"`number`: {error.detail}") from None
+
+
+def _note(wanted: bodies.HandBody) -> Note:
+    return Note(reason=wanted.reason, author=wanted.author or NOBODY, until=wanted.until)
+
+
+def _told(wanted: bodies.PrefixBody | bodies.NumberBody) -> dict[str, Any]:
+    return {
+        "action": wanted.action,
+        "reason": wanted.reason,
+        "author": wanted.author or NOBODY,
+        "until": rfc3339(wanted.until),
+    }
+
+
+def _shown(view: PrefixView) -> dict[str, Any]:
+    note = view.note
+    return {
+        "prefix": view.prefix,
+        "level": view.level,
+        "state": view.state,
+        "exposure": round(view.exposure, 3),
+        "cap": None if view.cap is None else round(view.cap, 3),
+        "recent_sends": round(view.recent, 3),
+        "sends": round(view.sends, 3),
+        "conversions": round(view.approvals, 3),
+        "since": rfc3339(view.since),
+        "until": rfc3339(view.until),
+        "reason": note.reason if note else None,
+        "author": note.author if note else None,
+    }
+
+
+def _invalid(errors: list[bodies.Error]) -> Problem:
+    detail = "; ".join(f"{error['path']}: {error['message']}" for error in errors)
+    return Problem("invalid_request", detail, {"errors": errors})
+
+
+def _answer(body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")

@@ -1,0 +1,350 @@
+"""The guard through the front door: what it refuses, how it says so, and how people are let in again."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.api.auth import digest
+from tests.world import KEY, NUMBER, READ_KEY, World, world
+
+pytestmark = pytest.mark.anyio
+
+GUARD_KEY = "vk_guard"
+BLOCK = "+447400123"
+KEYS = [
+    digest(KEY),
+    {"hash": digest(READ_KEY), "scopes": ["read"]},
+    {"hash": digest(GUARD_KEY), "scopes": ["guard"]},
+]
+
+
+def guarded(mode: str = "enforce", challenge: bool = False, **guard: object) -> dict[str, Any]:
+    """A world with the guard on, without limits on how often."""
+    table = {"mode": mode, "challenge": challenge, "limits": {"number": []}, **guard}
+    return {"api_keys": KEYS, "own_code": True, "_top": {"guard": table}}
+
+
+def numbers(count: int, start: int = 0) -> list[str]:
+    """Neighbours of one block of a thousand."""
+    return [f"{BLOCK}{n:03}" for n in range(start, start + count)]
+
+
+async def fill(one: World, count: int = 4, **fields: object) -> None:
+    """Send codes that nobody uses to numbers of one block."""
+    for number in numbers(count):
+        answer = await one.post("/verifications", {"to": number, **fields})
+        assert answer.status_code == 201, answer.text
+
+
+async def refused(one: World, to: str, **fields: object) -> dict[str, Any]:
+    """The problem of a create that the guard refuses."""
+    answer = await one.post("/verifications", {"to": to, **fields})
+    assert answer.status_code == 403, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_a_block_whose_codes_nobody_uses_is_refused_with_reasons() -> None:
+    """The fifth send to a thousand numbers is told the rule, the prefix, what there is, and when to come back."""
+    async with world(**guarded()) as one:
+        await fill(one)
+        problem = await refused(one, f"{BLOCK}999")
+        assert problem["code"] == "blocked"
+        assert problem["decision_id"].startswith("dec_")
+        (reason,) = problem["reasons"]
+        assert (reason["rule"], reason["prefix"], reason["cap"]) == ("block3", BLOCK, 4)
+        assert "never used" in reason["detail"]
+        assert len(one.gateway.sent) == 0 or f"{BLOCK}999" not in [sent.data["to"] for sent in one.gateway.sent]
+        await one.travel(problem["retry_after"])
+        assert (await one.post("/verifications", {"to": f"{BLOCK}999"})).status_code == 201
+
+
+async def test_used_codes_make_room_again() -> None:
+    """An approval takes two and a half sends back."""
+    async with world(**guarded()) as one:
+        found = await one.create(f"{BLOCK}900", code="123456")
+        await fill(one, 3)
+        await refused(one, f"{BLOCK}999")
+        assert (await one.check(found["id"], "123456"))["valid"]
+        assert (await one.post("/verifications", {"to": f"{BLOCK}998"})).status_code == 201
+        assert (await one.post("/verifications", {"to": f"{BLOCK}997"})).status_code == 201
+
+
+async def test_feedback_pays_back_where_the_caller_checks_its_own_codes() -> None:
+    """As a check does."""
+    async with world(**guarded()) as one:
+        found = await one.create(f"{BLOCK}900", code="123456")
+        await fill(one, 3)
+        await refused(one, f"{BLOCK}999")
+        await one.post(f"/verifications/{found['id']}/feedback", {"converted": True})
+        assert (await one.post("/verifications", {"to": f"{BLOCK}998"})).status_code == 201
+
+
+async def test_a_number_that_used_its_code_is_trusted_where_its_neighbours_are_refused() -> None:
+    """For ninety days."""
+    async with world(**guarded()) as one:
+        found = await one.create(f"{BLOCK}900", code="123456")
+        assert (await one.check(found["id"], "123456"))["valid"]
+        await fill(one, 4)
+        await refused(one, f"{BLOCK}999")
+        assert (await one.post("/verifications", {"to": f"{BLOCK}900"})).status_code == 201
+
+
+async def test_a_proof_lifts_what_is_soft() -> None:
+    """Where the application can ask for one, it is asked to."""
+    async with world(**guarded(challenge=True)) as one:
+        await fill(one)
+        assert (await refused(one, f"{BLOCK}999"))["code"] == "challenge_required"
+        answer = await one.post("/verifications", {"to": f"{BLOCK}999", "signals": {"challenge_passed": True}})
+        assert answer.status_code == 201
+
+
+async def test_a_monitored_application_is_never_refused() -> None:
+    """But what would have been is counted, logged and can be looked up."""
+    async with world(**guarded("monitor")) as one:
+        await fill(one, 6)
+        labels = {"application": "shop", "country": "GB", "verdict": "block", "rule": "block3"}
+        assert one.metric("otp_guard_verdicts_total", **labels) == 2
+
+
+async def test_one_address_is_bounded_and_ipv6_counts_by_network() -> None:
+    """Nine codes that nobody uses, to whatever country."""
+    async with world(**guarded()) as one:
+        to = [f"+4474{n:02}900100" for n in range(10, 20)]
+        for n, number in enumerate(to[:9]):
+            signals = {"ip": f"2001:db8::{n + 1}"}
+            assert (await one.post("/verifications", {"to": number, "signals": signals})).status_code == 201
+        problem = await refused(one, to[9], signals={"ip": "2001:db8::ffff"})
+        assert [reason["rule"] for reason in problem["reasons"]] == ["ip"]
+        assert (
+            await one.post("/verifications", {"to": to[9], "signals": {"ip": "2001:db8:0:1::1"}})
+        ).status_code == 201
+
+
+async def test_a_refusal_gives_everything_back() -> None:
+    """What other scripts had reserved for it: here the address', while the block is full."""
+    async with world(**guarded()) as one:
+        await fill(one)
+        for n in range(12):
+            await refused(one, f"{BLOCK}{500 + n}", signals={"ip": "192.0.2.1"})
+        answer = await one.post("/verifications", {"to": "+447911234567", "signals": {"ip": "192.0.2.1"}})
+        assert answer.status_code == 201
+
+
+async def test_a_create_that_does_not_send_costs_nothing() -> None:
+    """The wait for the next send is no send."""
+    async with world(**guarded(), resend_after=["1h"]) as one:
+        assert (await one.post("/verifications", {"to": NUMBER})).status_code == 201
+        for _ in range(6):
+            assert (await one.post("/verifications", {"to": NUMBER})).status_code == 429
+        for number in numbers(3):
+            assert (await one.post("/verifications", {"to": number})).status_code == 201
+
+
+async def test_budgets_are_hard_and_told_before_they_are_spent(caplog: pytest.LogCaptureFixture) -> None:
+    """Two texts to Britain for 0.06 dollars each, and no third in this hour."""
+    with caplog.at_level(logging.WARNING, "service.guard.live"):
+        async with world(**guarded(budget={"country_hour": 0.13, "alert": 0.9})) as one:
+            for number in ("+447400123001", "+447911234567"):
+                assert (await one.post("/verifications", {"to": number})).status_code == 201
+            problem = await refused(one, "+447900801234")
+            assert [reason["rule"] for reason in problem["reasons"]] == ["budget"]
+            assert (await one.post("/verifications", {"to": "+33612345678"})).status_code == 201
+            await one.travel(problem["retry_after"])
+            assert (await one.post("/verifications", {"to": "+447900801234"})).status_code == 201
+    assert [record.getMessage() for record in caplog.records] == ["a budget is nearly spent"]
+
+
+async def test_limits_as_text_count_what_they_name() -> None:
+    """An address, a session, a prefix, a key of the caller's: in every mode."""
+    limits = {
+        "number": [],
+        "ip": ["1/1h"],
+        "session": ["1/1h"],
+        "prefix": {"+4479": ["1/1h"]},
+        "keys": {"tenant": ["1/1h"]},
+    }
+    async with world(**guarded("off", limits=limits)) as one:
+        for n, (fields, again) in enumerate(
+            [
+                ({"signals": {"ip": "192.0.2.1"}}, "ip 1/1h"),
+                ({"signals": {"session_id": "s"}}, "session 1/1h"),
+                ({"limit_keys": {"tenant": "t"}}, "tenant 1/1h"),
+            ]
+        ):
+            assert (await one.post("/verifications", {"to": numbers(1, n * 10)[0], **fields})).status_code == 201
+            answer = await one.post("/verifications", {"to": numbers(1, n * 10 + 1)[0], **fields})
+            assert (answer.status_code, answer.json()["limit"]) == (429, again)
+        assert (await one.post("/verifications", {"to": "+447911234567"})).status_code == 201
+        assert (await one.post("/verifications", {"to": "+447911234568"})).json()["limit"] == "prefix 1/1h"
+
+
+async def test_a_further_step_is_asked_for_again_and_its_refusal_burns_no_code() -> None:
+    """The cascade ends there; the code that is out can still be used."""
+    async with world(**guarded()) as one:
+        one.gateway.refuse("unreachable", "whatsapp")
+        found = await one.create(f"{BLOCK}900", code="123456")
+        await fill(one, 3)
+        await one.work()
+        await one.report(next(sent for sent in one.gateway.sent if sent.data["to"] == f"{BLOCK}900"), "sent")
+        await one.travel(21)
+        now = await one.get(found["id"])
+        assert [(one["channel"], one["status"], one["reason"]) for one in now["deliveries"]][-1] == (
+            "whatsapp",
+            "rejected",
+            "guard",
+        )
+        assert now["status"] == "pending"
+        assert (await one.check(found["id"], "123456"))["valid"]
+
+
+async def test_a_resend_is_asked_for_too() -> None:
+    """And refused with reasons while its block is full."""
+    async with world(**guarded(), resend_after=["0s"]) as one:
+        found = await one.create(f"{BLOCK}900")
+        await fill(one, 3)
+        answer = await one.post(f"/verifications/{found['id']}/resend")
+        assert (answer.status_code, answer.json()["code"]) == (403, "blocked")
+        await one.travel(4 * 3600)
+        other = await one.create("+447911234567")
+        assert (await one.post(f"/verifications/{other['id']}/resend")).status_code == 200
+
+
+async def test_a_failed_receipt_gives_its_send_back() -> None:
+    """Nobody was paid for it."""
+    async with world(**guarded(), cascade=[{"channel": "sms", "providers": ["gw"], "wait": "20s"}]) as one:
+        await fill(one)
+        await one.work()
+        await refused(one, f"{BLOCK}999")
+        await one.report(one.gateway.sent[0], "failed", "unreachable")
+        assert (await one.post("/verifications", {"to": f"{BLOCK}999"})).status_code == 201
+
+
+async def test_test_numbers_are_none_of_its_business() -> None:
+    """They cost nothing."""
+    async with world(**guarded(), test_numbers={"+447700900123": "424242"}) as one:
+        for _ in range(9):
+            assert (await one.post("/verifications", {"to": "+447700900123"})).status_code in {200, 201}
+
+
+async def test_an_idempotent_create_is_answered_as_before_whatever_is_thought_of_it_now() -> None:
+    """Even when its block has filled up since."""
+    async with world(**guarded()) as one:
+        first = await one.post("/verifications", {"to": f"{BLOCK}900"}, idempotency_key="k")
+        await fill(one, 3)
+        await refused(one, f"{BLOCK}999")
+        again = await one.post("/verifications", {"to": f"{BLOCK}900"}, idempotency_key="k")
+        assert again.json() == first.json()
+
+
+async def test_a_decision_can_be_looked_up_by_its_application() -> None:
+    """With its inputs masked, and no number whole."""
+    async with world(**guarded()) as one:
+        await fill(one)
+        problem = await refused(one, f"{BLOCK}999", signals={"ip": "192.0.2.77", "device_id": "a-device"})
+        path = f"/guard/decisions/{problem['decision_id']}"
+        answer = await one.api.get(path, headers={"authorization": f"Bearer {READ_KEY}"})
+        found = answer.json()
+        assert (found["verdict"], found["mode"], found["reasons"]) == ("block", "enforce", problem["reasons"])
+        assert found["to"] == f"{BLOCK}***"
+        assert "192.0.2.77" not in answer.text
+        assert "a-device" not in answer.text
+        assert (await one.api.get(path, headers={"authorization": f"Bearer {KEY}"})).status_code == 403
+        unknown = await one.api.get("/guard/decisions/dec_0", headers={"authorization": f"Bearer {READ_KEY}"})
+        assert unknown.status_code == 404
+
+
+async def test_prefixes_are_listed_with_what_is_held_against_them() -> None:
+    """The blocked ones, the ranges in use, the rules by hand; and they can be asked for by state."""
+    async with world(**guarded()) as one:
+        await fill(one)
+        await refused(one, f"{BLOCK}999")
+        assert one.metric("otp_guard_blocked_prefixes", country="GB") == 1
+        assert one.metric("otp_saved_total", application="shop", country="GB") == pytest.approx(0.06)
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        body = {"action": "allow", "reason": "our own staff", "author": "ann"}
+        assert (await one.api.put("/guard/prefixes/+4479", json=body, headers=headers)).status_code == 200
+        listed = (await one.api.get("/guard/prefixes?country=GB", headers=headers)).json()["prefixes"]
+        assert {(row["prefix"], row["state"]) for row in listed} == {
+            (BLOCK, "blocked"),
+            ("+447400", "open"),
+            ("+4479", "allowed"),
+        }
+        (blocked,) = (await one.api.get("/guard/prefixes?country=GB&state=blocked", headers=headers)).json()["prefixes"]
+        assert (blocked["level"], round(blocked["exposure"]), blocked["sends"]) == (
+            "block3",
+            4,
+            pytest.approx(4, abs=0.1),
+        )
+        wrong = await one.api.get("/guard/prefixes?country=XX&state=bad", headers=headers)
+        assert [error["path"] for error in wrong.json()["errors"]] == ["query.country", "query.state"]
+
+
+async def test_a_prefix_can_be_blocked_allowed_and_released_by_hand() -> None:
+    """At any length, on the next request; the longest rule counts, and a rule ends when it was told to."""
+    async with world(**guarded()) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        body = {"action": "block", "reason": "pumping", "until": until}
+        assert (await one.api.put("/guard/prefixes/+4474", json=body, headers=headers)).status_code == 200
+        problem = await refused(one, NUMBER)
+        assert [(reason["rule"], reason["prefix"]) for reason in problem["reasons"]] == [("denied", "+4474")]
+        allow = {"action": "allow", "reason": "ours"}
+        await one.api.put("/guard/prefixes/+447400", json=allow, headers=headers)
+        await fill(one, 6)
+        assert (await one.api.delete("/guard/prefixes/+447400", headers=headers)).status_code == 204
+        assert (await one.api.delete("/guard/prefixes/+447400", headers=headers)).status_code == 404
+        await one.travel(3601)
+        assert [one_["rule"] for one_ in (await refused(one, f"{BLOCK}999"))["reasons"]] == ["block3"]
+        release = {"action": "release", "reason": "a mistake"}
+        await one.api.put(f"/guard/prefixes/{BLOCK}", json=release, headers=headers)
+        assert (await one.post("/verifications", {"to": f"{BLOCK}999"})).status_code == 201
+
+
+async def test_a_number_can_be_trusted_or_denied_by_hand() -> None:
+    """And who looks at it sees why, by whom, and what the guard would say."""
+    async with world(**guarded()) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        await fill(one)
+        seen = (await one.api.get(f"/numbers/{BLOCK}999", headers=headers)).json()
+        assert (seen["country"], seen["type"], seen["guard"]["verdict"]) == ("GB", "mobile", "block")
+        trust = {"action": "trust", "reason": "called support", "author": "ann"}
+        answer = await one.api.put(f"/guard/numbers/{BLOCK}999", json=trust, headers=headers)
+        assert answer.json()["number"] == "+44******3999"
+        seen = (await one.api.get(f"/numbers/{BLOCK}999", headers=headers)).json()["guard"]
+        assert (seen["verdict"], seen["mark"]) == ("allow", trust)
+        assert (await one.post("/verifications", {"to": f"{BLOCK}999"})).status_code == 201
+        deny = {"action": "deny", "reason": "a farm"}
+        await one.api.put("/guard/numbers/+447911234567", json=deny, headers=headers)
+        assert [reason["rule"] for reason in (await refused(one, "+447911234567"))["reasons"]] == ["denied"]
+        assert (await one.api.delete("/guard/numbers/+447911234567", headers=headers)).status_code == 204
+        assert (await one.post("/verifications", {"to": "+447911234567"})).status_code == 201
+
+
+async def test_looking_leaves_no_trace() -> None:
+    """However often."""
+    async with world(**guarded()) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        for _ in range(9):
+            assert (await one.api.get(f"/numbers/{NUMBER}", headers=headers)).json()["guard"]["verdict"] == "allow"
+        await fill(one)
+
+
+async def test_every_change_by_hand_is_in_the_log_and_no_number_is(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor in the lines of refusals, which say rule, prefix, exposure and cap."""
+    with caplog.at_level(logging.INFO, "service.guard"):
+        async with world(**guarded()) as one:
+            headers = {"authorization": f"Bearer {GUARD_KEY}"}
+            deny = {"action": "deny", "reason": "a farm"}
+            await one.api.put(f"/guard/numbers/{NUMBER}", json=deny, headers=headers)
+            await fill(one)
+            await refused(one, f"{BLOCK}999")
+    changed, line = [getattr(record, "fields", {}) for record in caplog.records]
+    assert (changed["change"], changed["what"]) == ("number.deny", "+44******3456")
+    assert (line["rule"], line["prefix"], line["cap"], line["to"]) == ("block3", BLOCK, 4, f"{BLOCK}***")
+    assert f"{BLOCK}999" not in json.dumps(line)
