@@ -214,6 +214,8 @@ REQUESTS: dict[str, type[bodies.Body]] = {
     "CancelRequest": bodies.CancelBody,
     "FeedbackRequest": bodies.FeedbackBody,
     "InboxRequest": bodies.InboxBody,
+    "PrefixRequest": bodies.PrefixBody,
+    "NumberRequest": bodies.NumberBody,
 }
 
 
@@ -227,7 +229,8 @@ def test_a_request_has_the_fields_and_the_bounds_that_are_read(name: str) -> Non
 def test_every_model_of_a_body_is_in_the_file() -> None:
     """No body is read that the file does not describe."""
     inner = {bodies.TransactionBody, bodies.Signals}
-    assert set(bodies.Body.__subclasses__()) == {*REQUESTS.values()} | inner
+    found = {one for model in bodies.Body.__subclasses__() for one in (model.__subclasses__() or [model])}
+    assert found == {*REQUESTS.values()} | inner
 
 
 def test_the_words_of_answers_are_those_of_the_service() -> None:
@@ -306,7 +309,7 @@ class Caller:
         listener = self._one.service.listeners[operation.server.removeprefix("http://")]
         transport = httpx.ASGITransport(listener)
         async with httpx.AsyncClient(transport=transport, base_url=operation.server) as client:
-            path = operation.path.format(id=of, provider=receipt[0], token=receipt[1])
+            path = operation.path.format(id=of, prefix=of, number=of, provider=receipt[0], token=receipt[1])
             response = await client.request(operation.method, path, content=content, headers=sent, params=query)
         answer = resolved(operation.said["responses"][str(response.status_code)])
         media = response.headers["content-type"].partition(";")[0]
@@ -335,14 +338,16 @@ async def _refusals(call: Caller, name: str) -> None:
         await call(
             name, raw="x" * (1 + (MAX_WEBHOOK if operation.path.startswith(("/receipts", "/inbound")) else MAX_BODY))
         )
+    of_guard = operation.said["tags"] == ["guard"]
+    key, stranger = (GUARD_KEY, KEY) if of_guard else (KEY, GUARD_KEY)
     if "security" not in operation.said:
         await call(name, good, key=None)
-        await call(name, good, key=GUARD_KEY)
+        await call(name, good, key=stranger)
     if "400" in documented and "422" in documented:
-        await call(name, raw="{")
-        await call(name, {"colour": "red"})
-    if "{id}" in operation.path:
-        await call(name, good)
+        await call(name, raw="{", key=key)
+        await call(name, {"colour": "red"}, key=key)
+    if "{id}" in operation.path or (of_guard and "{" in operation.path):
+        await call(name, good, key=key)
 
 
 async def _sends_and_checks(call: Caller, one: World) -> Sent:
@@ -377,6 +382,24 @@ async def _resend_and_end(call: Caller, one: World) -> None:
     await call("resendVerification", of=name)
     await call("giveFeedback", {"converted": True}, of=name)
     await call("readVerification", key=READ_KEY, of=name)
+
+
+async def _guard(call: Caller) -> None:
+    """Somebody is shut out, told why, and let in again."""
+    number, prefix = "+447400123459", "+99299"
+    why = {"reason": "a farm", "until": "2999-01-01T00:00:00Z"}
+    await call("markNumber", {"action": "deny", **why}, of=number, key=GUARD_KEY)
+    await call("readNumber", of=number, key=READ_KEY)
+    refused = await call("startVerification", {"to": number})
+    await call("readDecision", of=refused.json()["decision_id"], key=READ_KEY)
+    await call("unmarkNumber", of=number, key=GUARD_KEY)
+    await call("unmarkNumber", of=number, key=GUARD_KEY)
+    await call("markPrefix", {"action": "block", **why}, of=prefix, key=GUARD_KEY)
+    await call("listPrefixes", query={"country": "TJ"}, key=READ_KEY)
+    await call("listPrefixes", query={"country": "GB"}, key=READ_KEY)
+    await call("listPrefixes", query={"country": "gb", "state": "closed"}, key=READ_KEY)
+    await call("unmarkPrefix", of=prefix, key=GUARD_KEY)
+    await call("unmarkPrefix", of=prefix, key=GUARD_KEY)
 
 
 async def _receipts(call: Caller, one: World, message: Sent) -> None:
@@ -449,8 +472,8 @@ async def _without_redis(call: Caller, one: World, message: Sent) -> None:
         raise Unavailable("away")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(one.service.store, "run", away)
-        patch.setattr(one.service.store, "rows", away)
+        for way in ("run", "rows", "together"):
+            patch.setattr(one.service.store, way, away)
         patch.setattr(one.service.store, "probe", away)
         await call("startVerification", {"to": "+447400123456"})
         await call("checkCode", {"id": ANY_ID, "code": "123456"})
@@ -463,6 +486,14 @@ async def _without_redis(call: Caller, one: World, message: Sent) -> None:
         await call("readInbox")
         await call("reportOnMessage", {"receipt": "none"}, of="1")
         await call("isReady")
+        why = {"reason": "a farm"}
+        await call("markNumber", {"action": "deny", **why}, of="+447400123456", key=GUARD_KEY)
+        await call("markPrefix", {"action": "block", **why}, of="+99299", key=GUARD_KEY)
+        await call("unmarkNumber", of="+447400123456", key=GUARD_KEY)
+        await call("unmarkPrefix", of="+99299", key=GUARD_KEY)
+        await call("readNumber", of="+447400123456", key=GUARD_KEY)
+        await call("listPrefixes", query={"country": "GB"}, key=GUARD_KEY)
+        await call("readDecision", key=GUARD_KEY)
 
 
 @pytest.mark.anyio
@@ -473,17 +504,23 @@ async def test_every_answer_of_the_file_is_given_as_it_is_described() -> None:
         {"hash": digest(READ_KEY), "scopes": ["read"]},
         {"hash": digest(GUARD_KEY), "scopes": ["guard"]},
     ]
+    # The guard is on, and has room for all of it.
+    guard = {
+        "mode": "enforce",
+        "rules": {"cap": {"block3": 100.0, "block4": 100.0}, "burst": 100, "unconverted": 100.0},
+    }
     more = {"meta": META, "azure": AZURE, "infobip": INFOBIP, "simulator": SIMULATOR}
-    providers = {"providers": table()["providers"] | more}
+    top = {"providers": table()["providers"] | more, "guard": guard}
     by_prefix = {"+4474001239": [{"channel": "sms", "providers": ["simulator"]}]}
     async with world(
-        api_keys=keys, own_code=True, sends=2, wrong_checks_per_day=1, cascade_by_prefix=by_prefix, _top=providers
+        api_keys=keys, own_code=True, sends=2, wrong_checks_per_day=1, cascade_by_prefix=by_prefix, _top=top
     ) as one:
         call = Caller(one)
         for name in operations():
             await _refusals(call, name)
         message = await _sends_and_checks(call, one)
         await _resend_and_end(call, one)
+        await _guard(call)
         await _receipts(call, one, message)
         await _replies(call)
         await _handshakes(call, one, message)

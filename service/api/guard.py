@@ -79,9 +79,10 @@ class GuardApi:
     async def unmark_prefix(self, request: Request) -> Response:
         """`DELETE /guard/prefixes/{prefix}`."""
         application = self._gate.admit(request, "guard")
-        if not await self._controls.unmark_prefix(application.name, _prefix(request), NOBODY):
+        prefix = _prefix(request)
+        if not await self._controls.unmark_prefix(application.name, prefix, NOBODY):
             raise Problem("not_found", "there is no rule for this prefix")
-        return Response(status_code=204)
+        return _answer({"prefix": prefix})
 
     async def mark_number(self, request: Request) -> Response:
         """`PUT /guard/numbers/{number}`."""
@@ -94,9 +95,10 @@ class GuardApi:
     async def unmark_number(self, request: Request) -> Response:
         """`DELETE /guard/numbers/{number}`."""
         application = self._gate.admit(request, "guard")
-        if not await self._controls.unmark_number(application.name, _number(request), NOBODY):
+        number = _number(request)
+        if not await self._controls.unmark_number(application.name, number, NOBODY):
             raise Problem("not_found", "there is no mark on this number")
-        return Response(status_code=204)
+        return _answer({"number": number.masked})
 
     async def number(self, request: Request) -> Response:
         """`GET /numbers/{number}`: what is known of it, and what the guard would say now."""

@@ -297,7 +297,7 @@ async def test_a_prefix_can_be_blocked_allowed_and_released_by_hand() -> None:
         allow = {"action": "allow", "reason": "ours"}
         await one.api.put("/guard/prefixes/+447400", json=allow, headers=headers)
         await fill(one, 6)
-        assert (await one.api.delete("/guard/prefixes/+447400", headers=headers)).status_code == 204
+        assert (await one.api.delete("/guard/prefixes/+447400", headers=headers)).status_code == 200
         assert (await one.api.delete("/guard/prefixes/+447400", headers=headers)).status_code == 404
         await one.travel(3601)
         assert [one_["rule"] for one_ in (await refused(one, f"{BLOCK}999"))["reasons"]] == ["block3"]
@@ -322,7 +322,7 @@ async def test_a_number_can_be_trusted_or_denied_by_hand() -> None:
         deny = {"action": "deny", "reason": "a farm"}
         await one.api.put("/guard/numbers/+447911234567", json=deny, headers=headers)
         assert [reason["rule"] for reason in (await refused(one, "+447911234567"))["reasons"]] == ["denied"]
-        assert (await one.api.delete("/guard/numbers/+447911234567", headers=headers)).status_code == 204
+        assert (await one.api.delete("/guard/numbers/+447911234567", headers=headers)).status_code == 200
         assert (await one.post("/verifications", {"to": "+447911234567"})).status_code == 201
 
 
