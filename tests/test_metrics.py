@@ -36,6 +36,10 @@ NAMES = {
     "otp_approve_seconds": ("histogram", {"application"}),
     "otp_advances_total": ("counter", {"from_channel", "to_channel", "cause"}),
     "otp_provider_up": ("gauge", {"provider"}),
+    "otp_guard_verdicts_total": ("counter", {"application", "country", "verdict", "rule"}),
+    "otp_guard_blocked_prefixes": ("gauge", {"country"}),
+    "otp_spend_total": ("counter", {"application", "channel", "country", "provider"}),
+    "otp_saved_total": ("counter", {"application", "country"}),
     "otp_due_jobs": ("gauge", set[str]()),
     "otp_job_lag_seconds": ("histogram", set[str]()),
     "otp_redis_durable": ("gauge", set[str]()),
@@ -61,7 +65,9 @@ HEARING = {
         }
     }
 }
-WORD = re.compile(r"[a-z_-]*|[A-Z]{2}|[1-5][0-9]{2}|(/[a-z._{}]+)+")
+ROOMY = {"mode": "enforce", "rules": {"cap": {"block3": 20.0, "block4": 100.0}, "burst": 100, "unconverted": 100.0}}
+"""A guard with room for all that is done to two numbers, and not for their neighbours."""
+WORD = re.compile(r"[a-z_-]*|block[34]|[A-Z]{2}|[1-5][0-9]{2}|(/[a-z._{}]+)+")
 """A label's value: a word of ours, a country, an HTTP status, a route."""
 
 
@@ -172,8 +178,10 @@ async def series(one: World) -> set[tuple[str, str, frozenset[tuple[str, str]]]]
 
 async def test_the_names_and_labels_are_those_that_dashboards_know() -> None:
     """After traffic in which everything happens, each metric is there, and no other."""
-    async with world(test_numbers={TEST_NUMBER: "86420975"}, _top=HEARING) as one:
+    async with world(test_numbers={TEST_NUMBER: "86420975"}, _top=HEARING | {"guard": ROOMY}) as one:
         await mixed_traffic(one, NUMBER, OTHER_NUMBER)
+        neighbours = [f"{NUMBER[:-2]}{n:02}" for n in range(30)]
+        assert 403 in [(await one.post("/verifications", {"to": number})).status_code for number in neighbours]
         found = {name: (kind, {label for label, _ in labels}) for name, kind, labels in await series(one)}
         assert found == NAMES
         assert len({(name, frozenset(label for label, _ in labels)) for name, _, labels in await series(one)}) == len(

@@ -36,12 +36,12 @@ class LimitsTable(Section):
 
     number: Rates = (Rate(1, 30), Rate(5, 600), Rate(10, _DAY))
     ip: Rates = ()
-    device: Rates = (Rate(10, 3600),)
-    session: Rates = (Rate(5, 3600),)
+    device: Rates = ()
+    session: Rates = ()
     country: Rates = ()
     application: Rates = ()
     prefix: dict[Prefix, Rates] = Field(default={})
-    keys: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")], Rates] = Field(default={})
+    keys: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], Rates] = Field(default={})
 
     @property
     def limits(self) -> Limits:

@@ -138,6 +138,8 @@ class Guard:
         )
         refused = decision.verdict != "allow" and (ask.policy.mode == "enforce" or decision.limited is not None)
         name = f"dec_{os.urandom(10).hex()}" if decision.verdict != "allow" or secrets.randbelow(_SAMPLE) == 0 else None
+        if ask.policy.mode == "off" and decision.verdict == "allow":
+            return Heard(holds=tuple(hearing.holds))
         self._tell(ask, decision, hearing, name)
         charged: list[str] = []
         if decision.verdict == "allow":
