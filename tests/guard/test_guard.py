@@ -8,8 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
 
+from service import app, phone
 from service.api.auth import digest
+from service.guard.ask import Ask, Signals
+from service.guard.parts import LEASE_MS
 from tests.world import KEY, NUMBER, READ_KEY, World, world
 
 pytestmark = pytest.mark.anyio
@@ -348,3 +352,35 @@ async def test_every_change_by_hand_is_in_the_log_and_no_number_is(caplog: pytes
     assert (changed["change"], changed["what"]) == ("number.deny", "+44******3456")
     assert (line["rule"], line["prefix"], line["cap"], line["to"]) == ("block3", BLOCK, 4, f"{BLOCK}***")
     assert f"{BLOCK}999" not in json.dumps(line)
+
+
+async def test_who_dies_between_reserve_and_commit_gives_everything_back_within_the_lease() -> None:
+    """The next who asks finds the room."""
+    async with world(**guarded()) as one:
+        guard, policy = one.service.guard, app.policy("shop", one.service.config)
+        for number in numbers(4):
+            ask = Ask.of(policy, phone.parse(number), "sms", Signals(ip="192.0.2.1"), guard.prices)
+            assert not (await guard.hear(ask)).refused
+        await refused(one, f"{BLOCK}999")
+        await one.travel(LEASE_MS / 1000)
+        await fill(one, 4, signals={"ip": "192.0.2.1"})
+        await refused(one, f"{BLOCK}999")
+
+
+async def test_a_refused_request_leaves_the_buckets_as_they_were() -> None:
+    """Of the address too, which had room."""
+    async with world(**guarded()) as one:
+        with time_machine.travel(datetime.now(UTC), tick=False):
+            await fill(one, 4, signals={"ip": "192.0.2.1"})
+            before = await held(one)
+            await refused(one, f"{BLOCK}999", signals={"ip": "192.0.2.1"})
+            assert await held(one) == before
+
+
+async def held(one: World) -> list[dict[str, Any]]:
+    """What the guard shows of a number's surroundings."""
+    headers = {"authorization": f"Bearer {GUARD_KEY}"}
+    found: list[dict[str, Any]] = (await one.api.get(f"/numbers/{BLOCK}999", headers=headers)).json()["guard"][
+        "buckets"
+    ]
+    return found
