@@ -188,7 +188,9 @@ class Deliveries:
     def _charge(self, fields: Fields) -> Charge | None:
         """What the guard charged for a verification, None where it was off."""
         sealed = fields.raw("guard")
-        return None if sealed is None else Charge.unpacked(self._ring.open(sealed, bound(fields.text("id"), "guard")))
+        if sealed is None:
+            return None
+        return Charge.unpacked(self._ring.open(sealed, bound(fields.text("id"), "guard")), fields.text("country"))
 
     async def _may_send(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -49,6 +50,9 @@ DECISION_KEPT: Final = 7 * DAY
 _SAMPLE: Final = 100
 """One allowed send in so many has its decision kept too."""
 
+_HASH: Final = 16
+"""Characters by which an address or a device is known again: 96 bits."""
+
 _NUMBER_RULES: Final = (
     "burst",
     "pause",
@@ -61,30 +65,57 @@ _NUMBER_RULES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
     """What later sends and the approval of a verification need to know of its first one. Kept only sealed.
 
-    `callers` are the keys of the buckets of address and device, `charged` those of all buckets that were charged.
-    `trusted` is what the caller said, `proven` whether a challenge was passed.
+    `callers` are the keys of the buckets of address and device. What was charged: `around` the prefixes, `whole` the
+    country, `who` the callers. `trusted` is what the caller said, `proven` whether a challenge was passed.
     """
 
     number: str
     country: str
     callers: tuple[str, ...] = ()
-    charged: tuple[str, ...] = ()
+    around: bool = False
+    whole: bool = False
+    who: bool = False
     trusted: bool = False
     proven: bool = False
 
+    @property
+    def charged(self) -> tuple[str, ...]:
+        """The keys of the buckets that were charged."""
+        country, *around = Surroundings.names(self.number)
+        names = [*(around if self.around else ()), *([country] if self.whole else ())]
+        tag = country_tag(self.country)
+        return (*[tag + name for name in names], *(self.callers if self.who else ()))
+
     def packed(self) -> bytes:
-        """As it is sealed."""
-        return orjson.dumps([self.number, self.country, self.callers, self.charged, self.trusted, self.proven])
+        """As it is sealed, in 32 bytes at most: with a longer field Redis would need twice the memory for the hash."""
+        levels = [key.rpartition(":")[2] for key in self.callers]
+        flags = (self.around, self.whole, self.who, self.trusted, self.proven, "ip" in levels, "device" in levels)
+        bits = sum(flag << place for place, flag in enumerate(flags))
+        hashes = [urlsafe_b64decode(key[3 : 3 + _HASH]) for key in self.callers]
+        return b"".join([(int(self.number) << 8 | bits).to_bytes(8, "big"), *hashes])
 
     @classmethod
-    def unpacked(cls, packed: bytes) -> Charge:
-        """As it was."""
-        number, country, callers, charged, trusted, proven = orjson.loads(packed)
-        return cls(number, country, tuple(callers), tuple(charged), trusted, proven)
+    def unpacked(cls, packed: bytes, country: str) -> Charge:
+        """As it was, for a number of this country."""
+        whole = int.from_bytes(packed[:8], "big")
+        flags = [bool(whole >> place & 1) for place in range(7)]
+        levels = [level for level, there in zip(("ip", "device"), flags[5:], strict=True) if there]
+        size = _HASH * 3 // 4
+        hashes = [urlsafe_b64encode(packed[at : at + size]).decode() for at in range(8, len(packed), size)]
+        return cls(
+            number=f"+{whole >> 8}",
+            country=country,
+            callers=tuple(f"{{c:{hashed}}}:{level}" for hashed, level in zip(hashes, levels, strict=True)),
+            around=flags[0],
+            whole=flags[1],
+            who=flags[2],
+            trusted=flags[3],
+            proven=flags[4],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +172,22 @@ class Guard:
         if ask.policy.mode == "off" and decision.verdict == "allow":
             return Heard(holds=tuple(hearing.holds))
         self._tell(ask, decision, hearing, name)
-        charged: list[str] = []
-        if decision.verdict == "allow":
-            tag = country_tag(ask.number.country)
-            charged = [*[tag + one for one in hearing.charged], *callers]
-            if name is not None:
-                self._store.tell(self._record(ask, decision, name))
-        else:
+        allowed = decision.verdict == "allow"
+        if not allowed:
             await self._refuse(ask, decision, hearing, name or "")
-        number, signals = ask.number, ask.signals
+        elif name is not None:
+            self._store.tell(self._record(ask, decision, name))
         charge = Charge(
-            number.e164, number.country, tuple(callers), tuple(charged), signals.trusted, signals.challenge_passed
+            number=ask.number.e164,
+            country=ask.number.country,
+            callers=tuple(callers),
+            around=allowed and bool(hearing.charged),
+            whole=allowed and "country" in hearing.charged,
+            who=allowed,
+            trusted=ask.signals.trusted,
+            proven=ask.signals.challenge_passed,
         )
-        holds = tuple(hearing.holds) if decision.verdict == "allow" else ()
+        holds = tuple(hearing.holds) if allowed else ()
         return Heard(refused, decision, name, charge if ask.policy.mode != "off" else None, holds)
 
     async def look(self, ask: Ask) -> tuple[Hearing, Decision]:
@@ -234,11 +268,11 @@ class Guard:
         proof = self._proof if signals.challenge_passed else 1.0
         for key in callers:
             yield Caller(key, number.country, ask.weight, proof, reservation, self.rules)
-        yield Surroundings(number.country, number.e164[1:], ask.weight, proof, reservation, self.rules)
+        yield Surroundings(number.country, number.e164, ask.weight, proof, reservation, self.rules)
 
     def _caller(self, level: str, name: str) -> str:
         hashed = self._ring.writer.fingerprint(level.encode(), name.encode())
-        return f"{{c:{hashed}}}:{level}"
+        return f"{{c:{hashed[:_HASH]}}}:{level}"
 
     # What can be seen of it.
 

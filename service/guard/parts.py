@@ -97,31 +97,32 @@ class Surroundings:
     """The prefixes of the number, and its country."""
 
     country: str
-    digits: str
+    number: str
     weight: float
     proof: float
     reservation: str
     rules: bytes
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The buckets: the country, then the prefixes narrow to wide."""
-        prefixes = Prefixes.of(self.digits)
+    @staticmethod
+    def names(number: str) -> tuple[str, ...]:
+        """The buckets around a number in E.164: its country, then its prefixes narrow to wide."""
+        prefixes = Prefixes.of(number[1:])
         return "country", f"block3:{prefixes.block3}", f"block4:{prefixes.block4}", f"range:{prefixes.range}"
 
     def act(self) -> Act:
         """All of them, or all but a full country, or none."""
         tag = country_tag(self.country)
-        buckets = [tag + name for name in self.names]
+        buckets = [tag + name for name in self.names(self.number)]
         return Act(
             "surroundings_reserve",
             [f"{tag}pending", *buckets, f"{tag}hand", f"{tag}ranges"],
-            [self.rules, _text(self.weight), _text(self.proof), self.reservation, LEASE_MS, self.digits],
+            [self.rules, _text(self.weight), _text(self.proof), self.reservation, LEASE_MS, self.number[1:]],
         )
 
     def hear(self, answer: Answer, hearing: Hearing) -> None:
         """What has no room, the rule by hand, and what was charged."""
-        _, block3, block4, across = self.names
+        _, *narrow = self.names(self.number)
+        block3, block4, across = narrow
         for rule, field_, name in (
             ("block3", "block3", block3),
             ("block4", "block4", block4),
@@ -138,8 +139,7 @@ class Surroundings:
             hearing.denied = Reason(rule="denied", prefix=f"+{prefix}", what=f"+{prefix}")
         hearing.trusted |= action == "allow"
         if answer.outcome != "refused":
-            narrow = self.names[1:]
-            hearing.charged = narrow if answer.outcome == "part" else (*narrow, "country")
+            hearing.charged = (*narrow,) if answer.outcome == "part" else (*narrow, "country")
             tag = country_tag(self.country)
             hearing.holds.append(_credit(tag, hearing.charged, self.weight, self.reservation, self.rules))
 
