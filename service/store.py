@@ -1,6 +1,6 @@
 """Redis: the connection, the keys, and the scripts. Nothing else speaks to Redis.
 
-The keys, all with a TTL, all but the last written by the scripts in `lua/` (`<s>` is a number's shard, `<h>` its keyed
+The keys, all with a TTL but what is ruled by hand for good, all but the last written by the scripts in `lua/` (`<s>` is a number's shard, `<h>` its keyed
 hash):
 
 `{v<s>}:ver_…` (hash)
@@ -10,13 +10,18 @@ hash):
     where it is), `n` (the current delivery), `d<n>` (a delivery in eight words), `m<n>` (a keyed hash of the provider's
     message id), `f<n>` (that id itself, where the provider wants to hear of approvals), `t<k>` `notes` (the timeline),
     `number` (the keyed hash), `bind` (a keyed hash of own code and transaction), `country` `purpose` `locale`,
-    `feedback` `own` `test`; the hashed `code`; and sealed, bound to the id: `to` (the masked number), `meta` (the
-    caller's metadata), `secret` (number and code) and `extra` (what else the text needs). The last two, `code` and
-    `bind` go when the verification ends. It lives for twice its TTL.
+    `feedback` `own` `test`, `ask` (the guard is asked before the current delivery goes out); the hashed `code`; and sealed, bound to the id: `to` (the masked number), `meta` (the
+    caller's metadata), `guard` (what was charged for it), `secret` (number and code) and `extra` (what else the text needs). The
+    last three, `code` and `bind` go when the verification ends. It lives for twice its TTL.
 `{v<s>}:number:<h>:<application>` (string)
     The id of the number's latest verification. Lives as long as that.
 `{v<s>}:rates:<h>` (hash)
     The number's rate limits: a theoretical arrival time for each. Lives until the last of them has passed.
+`{v<s>}:known:<h>` (hash)
+    What the guard knows of a number: `f` when its burst is whole, `u` sends that came to nothing, `t` as of when, `m` sends
+    and `a` approvals that fade, `l` its last approval. Lives for as long as it is trusted, or a week.
+`{v<s>}:hand:<h>` (string)
+    A number's mark by hand, `trust` or `deny`, with author and reason sealed. Lives for as long as it was made for.
 `{v<s>}:wrong:<h>:<application>` (string)
     Wrong guesses since the first of them. Lives for a day.
 `{v<s>}:shut:<h>` (hash)
@@ -27,6 +32,18 @@ hash):
 `{v<s>}:due` (sorted set)
     The jobs: ids of verifications by the time of their next waking. A claimed job is one whose time was moved by the
     lease. An id leaves it when its verification ends; each start gives the set two days more.
+`{g:<country>}:country`, `:block3:<digits>`, `:block4:<digits>`, `:range:<digits>`, `{c:<f>}:ip`, `:device` (hashes)
+    Buckets of the guard, addresses and devices by a keyed hash: `w` exposure, `t` as of when, `h` approvals, `m` `n`
+    sends (in the long run, recently), `s` sends since the last approval, `f` seen first, `l` the country approved last.
+    Each lives for its `guard.rules.keep`. `{…}:pending` (sorted set) are reservations by when they lapse.
+`{g:<country>}:hand` (hash), `:blocked`, `:ranges` (sorted sets)
+    Rules by hand by their prefix; for those who look, what has no room by until when, ranges by when they were used.
+`{b:<owner>}:spent` (hash), `{l:<f>}:rates` (hash)
+    Budgets: window and millionths for each, for two days. Limits of what is no number, as `rates`.
+`{d:<decision>}:decision` (string)
+    A decision, sealed. Lives for a week.
+`{changes}:stream` (stream)
+    What was changed by hand; the last ten thousand.
 `{p:<provider>:<channel>}:circuit` (hash)
     A circuit breaker: `taken` and `failed` sends `since` a time, the `pause` (ms, 0 while closed) `until` when. Lives
     for ten minutes after the last word about it.
@@ -182,13 +199,15 @@ class Store:
 
     async def together(self, acts: Iterable[Act]) -> list[Answer]:
         """Run several scripts in one round trip; raises Unavailable, once all of them ended, when one could not run."""
-        calls = [self._begin(*act) for act in acts]
-        if calls:
-            await asyncio.wait([call.future for call in calls])
-        for error in [call.future.exception() for call in calls]:  # each is looked at, or asyncio would complain
-            if error is not None:
-                raise error
-        return [Answer(await self._end(call)) for call in calls]
+        answers, failed = [], None
+        for call in [self._begin(*act) for act in acts]:
+            try:
+                answers.append(Answer(await self._end(call)))
+            except Unavailable as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return answers
 
     def tell(self, act: Act) -> None:
         """Run a script whose answer nobody waits for; when Redis is away it is lost."""

@@ -53,6 +53,22 @@ _SAMPLE: Final = 100
 _HASH: Final = 16
 """Characters by which an address or a device is known again: 96 bits."""
 
+AROUND: Final = ("country", "block3", "block4", "range")
+"""The levels of the buckets around a number."""
+
+_CONSTANTS: Final = (
+    "payback",
+    "history",
+    "memory",
+    "spread",
+    "recently",
+    "lone_block3",
+    "lone_block4",
+    "share_block3",
+    "share_block4",
+    "share_country",
+)
+
 _NUMBER_RULES: Final = (
     "burst",
     "pause",
@@ -143,7 +159,9 @@ class Guard:
         self._metrics = metrics
         self._shards = shards
         self._proof = rules.proof
-        self.rules = orjson.dumps(asdict(rules))
+        levels, constants = asdict(rules), {name: getattr(rules, name) for name in _CONSTANTS}
+        self.rules = orjson.dumps(constants | {name: levels[name] for name in AROUND})
+        self._caller_rules = orjson.dumps(constants | {name: levels[name] for name in ("ip", "device")})
         number_rules = {name: getattr(rules, name) for name in _NUMBER_RULES}
         self._number_rules = orjson.dumps(number_rules)
         self._lenient_rules = orjson.dumps(number_rules | {"lenient": True})
@@ -225,21 +243,25 @@ class Guard:
         """The acts by which an approval pays back for sends over these channels, to be run with what approves."""
         weight = max((self.prices.weight(charge.country, channel) for channel in channels), default=1.0)
         return [
-            Act("credit_pay", buckets, [self.rules, weight, "" if tag.startswith("{g:") else charge.country])
+            Act("credit_pay", buckets, [self._rules_of(tag), weight, "" if _is_country(tag) else charge.country])
             for tag, buckets in _by_tag(charge.charged)
         ]
 
     def unpay(self, paid: Sequence[Answer]) -> None:
         """Undo what `paying` did, of which these are the answers."""
         for answer in paid:
-            amounts = answer.fields.items()
-            self._store.tell(Act("credit_unpay", [key for key, _ in amounts], [self.rules, *[n for _, n in amounts]]))
+            keys, amounts = zip(*answer.fields.items(), strict=True)
+            self._store.tell(Act("credit_unpay", keys, [self._rules_of(keys[0]), *amounts]))
 
     def relieve(self, charge: Charge, channel: str) -> None:
         """A send over this channel failed, so that nobody was paid for it."""
         weight = self.prices.weight(charge.country, channel)
-        for _, buckets in _by_tag(charge.charged):
-            self._store.tell(Act("credit_relieve", buckets, [self.rules, weight]))
+        for tag, buckets in _by_tag(charge.charged):
+            self._store.tell(Act("credit_relieve", buckets, [self._rules_of(tag), weight]))
+
+    def _rules_of(self, key: str) -> bytes:
+        """The rules for the buckets under the tag of a key."""
+        return self.rules if _is_country(key) else self._caller_rules
 
     def spent(self, application: str, country: str, channel: str, provider: str) -> None:
         """A provider took a message, which costs."""
@@ -267,7 +289,7 @@ class Guard:
             yield Money(whose, list(allowances), ask.price, policy.budget.alert, reservation)
         proof = self._proof if signals.challenge_passed else 1.0
         for key in callers:
-            yield Caller(key, number.country, ask.weight, proof, reservation, self.rules)
+            yield Caller(key, number.country, ask.weight, proof, reservation, self._caller_rules)
         yield Surroundings(number.country, number.e164, ask.weight, proof, reservation, self.rules)
 
     def _caller(self, level: str, name: str) -> str:
@@ -355,6 +377,10 @@ def veiled(number: Number, reasons: Sequence[Reason]) -> str:
 def half(text: str) -> str:
     """The first half of a text: enough to compare two by, too little to be one."""
     return f"{text[: len(text) // 2]}…"
+
+
+def _is_country(key: str) -> bool:
+    return key.startswith("{g:")
 
 
 def _by_tag(keys: Sequence[str]) -> Iterator[tuple[str, list[str]]]:

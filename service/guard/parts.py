@@ -246,8 +246,7 @@ def tag_of(key: str) -> str:
 
 def _credit(tag: str, names: Sequence[str], weight: float, reservation: str, rules: bytes) -> Hold:
     """A reservation of credit, written as the scripts write it."""
-    ordered = [*names[:-1], names[-1]]
-    held = " ".join([reservation, _text(weight), *ordered])
+    held = " ".join([reservation, _text(weight), *names])
     buckets = [tag + name for name in names]
     commit = Act("credit_commit", [f"{tag}pending"], [held])
     refund, committed = (

@@ -197,6 +197,10 @@ def run(options: argparse.Namespace) -> Report:
         )
         bench = Bench(redis, gateway)
         targets: list[tuple[Target, Service]] = [(service.target, service)]
+        if options.guard:
+            guarded = Replicas(cores.service[:1], redis, gateway, guarded=True)
+            stack.callback(guarded.stop)
+            targets.append((guarded.target, guarded))
         if options.otpgateway:
             peer = otpgateway(options.otpgateway, options.otpgateway_credentials, options.otpgateway_provider)
             targets.append((peer, None))
@@ -275,6 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--replicas", action="store_true", help="measure two replicas too (needs four cores to be fair)"
     )
+    parser.add_argument("--guard", action="store_true", help="measure it with the guard on too, side by side")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
     parser.add_argument("--gateway-port", type=int, default=0, metavar="PORT", help="where messages go (default: any)")
     peer = parser.add_argument_group("otpgateway", "a running one, set up as tests/bench/targets.py says")

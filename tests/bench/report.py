@@ -118,8 +118,9 @@ class Report:
             )
         yield f"memory: {_number(self.memory_idle / _MIB)} MiB idle, {_number(self.memory_after / _MIB)} MiB after"
         yield f"start to ready: {self.start_seconds:.2f} s"
-        for act, mine in {each.act: each for each in self.figures if each.service == VERIFYD}.items():
-            yield f"scripts per {act}: {', '.join(f'{name} {calls:.2f}' for name, calls in mine.scripts.items())}"
+        for (service, act), mine in {(each.service, each.act): each for each in self.figures if each.scripts}.items():
+            scripts = ", ".join(f"{name} {calls:.2f}" for name, calls in mine.scripts.items())
+            yield f"{service}: scripts per {act}: {scripts}"
             if act == "create":
                 yield f"Redis memory per pending verification: {_number(mine.pending_bytes)} bytes"
         if not self.clean:

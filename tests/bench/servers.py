@@ -43,7 +43,7 @@ _RSS = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 _PROC = Path("/proc")
 
 # `bench` has a single step that waits as long as it may, so that no wait is over while something else is measured;
-# `cascades` has three. No limits for a number, since it is not the guard that is measured here.
+# `cascades` has three. No limits for a number, and a guard that is off or has room for all: what is measured are sends.
 _CONFIGURATION = """
 redis = "{redis}"
 [server]
@@ -55,8 +55,20 @@ log_level = "warning"
 [secrets]
 keys = ["{secret}"]
 argon2 = "otp"
+[guard]
+mode = "{guard}"
 [guard.limits]
 number = []
+[guard.rules]
+lone_block3 = 1e9
+lone_block4 = 1e9
+[guard.rules.cap]
+block3 = 1e6
+block4 = 1e6
+range = 1e6
+country = 1e6
+ip = 1e6
+device = 1e6
 [providers.gateway]
 kind = "webhook"
 url = "{gateway}"
@@ -193,11 +205,14 @@ class Counters:
 
 
 class Replicas:
-    """One or more processes of the service on one Redis."""
+    """One or more processes of the service on one Redis, with the guard off unless `guarded`."""
 
-    def __init__(self, cores: Sequence[frozenset[int]], redis: RedisServer, gateway: Gateway) -> None:
+    def __init__(
+        self, cores: Sequence[frozenset[int]], redis: RedisServer, gateway: Gateway, *, guarded: bool = False
+    ) -> None:
         self._redis = redis
         self._key, self._cascades_key = (f"vk_{secrets.token_urlsafe(16)}" for _ in range(2))
+        self._guarded = guarded
         self._folder = tempfile.TemporaryDirectory(prefix="verifyd-bench-")
         self._secrets = [base64.b64encode(secrets.token_bytes(size)).decode() for size in (32, 24)]
         self._running: list[tuple[subprocess.Popen[bytes], dict[str, int]]] = []
@@ -211,7 +226,8 @@ class Replicas:
     @property
     def target(self) -> Target:
         """How to ask it."""
-        return verifyd(tuple((HOST, ports["api"]) for _, ports in self._running), self._key)
+        addresses = tuple((HOST, ports["api"]) for _, ports in self._running)
+        return verifyd(addresses, self._key, guarded=self._guarded)
 
     @property
     def cascades(self) -> Target:
@@ -280,6 +296,7 @@ class Replicas:
         file = Path(self._folder.name, f"{ports['api']}.toml")
         file.write_text(
             _CONFIGURATION.format(
+                guard="enforce" if self._guarded else "off",
                 redis=self._redis.url,
                 host=HOST,
                 secret=secret,

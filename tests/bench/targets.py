@@ -23,7 +23,7 @@ and, to be compared fairly, on the core and with the kind of Redis that verifyd 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -52,18 +52,23 @@ class Target:
     wrong: Expected
 
 
-def verifyd(addresses: tuple[Address, ...], key: str) -> Target:
-    """This service, on one or more replicas."""
+def verifyd(addresses: tuple[Address, ...], key: str, *, guarded: bool = False) -> Target:
+    """This service, on one or more replicas; with the guard on, each create comes from an address and a device."""
     authorization = f"Bearer {key}"
 
     def read(message: Any) -> Sent:
         data = message["data"]
         return data["to"], data["delivery"].partition(".")[0], data["code"], urlsplit(data["receipt_url"]).path
 
+    def create(to: str) -> bytes:
+        digits = int(to[-8:])
+        signals = {"ip": f"10.{digits >> 16 & 255}.{digits >> 8 & 255}.{digits & 255}", "device_id": f"device-{digits}"}
+        return _json("/verifications", authorization, {"to": to, "signals": signals} if guarded else {"to": to})
+
     return Target(
-        name="verifyd",
+        name="verifyd, guard on" if guarded else "verifyd",
         addresses=addresses,
-        create=lambda to: _json("/verifications", authorization, {"to": to}),
+        create=create,
         check=lambda name, code: _json("/verifications/check", authorization, {"id": name, "code": code}),
         read=read,
         created=Expected(b"201", b'"status":"pending"'),
@@ -113,7 +118,7 @@ def wrong(code: str) -> str:
     return code[:-1] + str((int(code[-1]) + 1) % 10)
 
 
-def _json(path: str, authorization: str, body: dict[str, str]) -> bytes:
+def _json(path: str, authorization: str, body: Mapping[str, object]) -> bytes:
     return _request("POST", path, authorization, "application/json", orjson.dumps(body))
 
 
