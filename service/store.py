@@ -1,7 +1,7 @@
 """Redis: the connection, the keys, and the scripts. Nothing else speaks to Redis.
 
-The keys, all with a TTL but what is ruled by hand for good, all but the last written by the scripts in `lua/` (`<s>` is a number's shard, `<h>` its keyed
-hash):
+The keys, all with a TTL but what is ruled by hand for good, all but the last written by the scripts in `lua/` (`<s>` is
+a number's shard, `<h>` its keyed hash):
 
 `{v<s>}:ver_…` (hash)
     A verification. Small values, so that Redis keeps it in its compact form: `app` `status` `created` `expires` `ended`
@@ -10,16 +10,17 @@ hash):
     where it is), `n` (the current delivery), `d<n>` (a delivery in eight words), `m<n>` (a keyed hash of the provider's
     message id), `f<n>` (that id itself, where the provider wants to hear of approvals), `t<k>` `notes` (the timeline),
     `number` (the keyed hash), `bind` (a keyed hash of own code and transaction), `country` `purpose` `locale`,
-    `feedback` `own` `test`, `ask` (the guard is asked before the current delivery goes out); the hashed `code`; and sealed, bound to the id: `to` (the masked number), `meta` (the
-    caller's metadata), `guard` (what was charged for it), `secret` (number and code) and `extra` (what else the text needs). The
-    last three, `code` and `bind` go when the verification ends. It lives for twice its TTL.
+    `feedback` `own` `test`, `ask` (the guard is asked before the current delivery goes out); the hashed `code`; and
+    sealed, bound to the id: `to` (the masked number), `meta` (the caller's metadata), `guard` (what was charged for
+    it), `secret` (number and code) and `extra` (what else the text needs). The last three, `code` and `bind` go when
+    the verification ends. It lives for twice its TTL.
 `{v<s>}:number:<h>:<application>` (string)
     The id of the number's latest verification. Lives as long as that.
 `{v<s>}:rates:<h>` (hash)
     The number's rate limits: a theoretical arrival time for each. Lives until the last of them has passed.
 `{v<s>}:known:<h>` (hash)
-    What the guard knows of a number: `f` when its burst is whole, `u` sends that came to nothing, `t` as of when, `m` sends
-    and `a` approvals that fade, `l` its last approval. Lives for as long as it is trusted, or a week.
+    What the guard knows of a number: `f` when its burst is whole, `u` sends that came to nothing, `t` as of when, `m`
+    sends and `a` approvals that fade, `l` its last approval. Lives for as long as it is trusted, or a week.
 `{v<s>}:hand:<h>` (string)
     A number's mark by hand, `trust` or `deny`, with author and reason sealed. Lives for as long as it was made for.
 `{v<s>}:wrong:<h>:<application>` (string)
