@@ -105,7 +105,7 @@ class _Session:
         except TimeoutError:
             raise Undelivered("there is no session") from None
         async with self._room:
-            answer = await self._ask("submit_sm", **parameters)
+            answer = await self._request("submit_sm", **parameters)
         return answer.status, {}, getattr(answer, "message_id", None) or b""
 
     async def close(self) -> None:
@@ -116,7 +116,7 @@ class _Session:
         await asyncio.gather(*self._taking)
         with contextlib.suppress(Undelivered, TimeoutError):
             async with asyncio.timeout(1.0):
-                await self._ask("unbind")
+                await self._request("unbind")
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -156,7 +156,7 @@ class _Session:
         """Bind, then ask now and again whether the SMSC is there; raises TimeoutError when it is not."""
         bind = self._bind
         async with asyncio.timeout(self._patience):
-            answer = await self._ask(
+            answer = await self._request(
                 "bind_transceiver", system_id=bind.system_id, password=bind.password, system_type=bind.system_type
             )
         self._refused = answer.status
@@ -168,9 +168,9 @@ class _Session:
         while True:
             await asyncio.sleep(bind.enquire_link)
             async with asyncio.timeout(self._patience):
-                await self._ask("enquire_link")
+                await self._request("enquire_link")
 
-    async def _ask(self, command: str, **parameters: Any) -> Any:
+    async def _request(self, command: str, **parameters: Any) -> Any:
         """Send a request and wait for its response; raises Undelivered when the session ends before."""
         if self._writer is None:
             raise Undelivered("there is no session")

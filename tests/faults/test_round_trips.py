@@ -27,6 +27,7 @@ from tests.world import (
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
+THIRD_NUMBER = "+447400123458"
 AFRICAS_TALKING = {
     "kind": "africastalking",
     "api_url": "https://at.example",
@@ -42,9 +43,10 @@ async def warm(server: RedisServer, *keys: str, **changes: Any) -> AsyncIterator
     """A world whose Redis has met every script already, with this ring of keys, and whose schedule rests."""
     secrets = {"keys": list(keys or [SECRET_KEY])}
     providers = table()["providers"] | {"at": AFRICAS_TALKING}
-    top = {"redis": server.url, "secrets": secrets, "providers": providers}
+    top = {"redis": server.url, "secrets": secrets, "providers": providers, **changes.pop("_top", {})}
     async with world(_top=top, **changes) as one:
         await one.post("/verifications", {"to": OTHER_NUMBER}, idempotency_key="warm")
+        await one.post("/verifications", {"to": OTHER_NUMBER})
         await one.work()
         await one.report(one.gateway.last, "sent")
         await one.post("/verifications/check", {"to": OTHER_NUMBER, "code": one.gateway.last.code})
@@ -67,9 +69,9 @@ async def receipt(one: World, sent: Sent, status: str = "delivered") -> None:
 
 
 async def test_a_life_takes_the_fewest_trips(server: RedisServer) -> None:
-    """A create takes one, its delivery two, a receipt one, a check two, and a check of what is over one."""
+    """A create takes two, its delivery two, a receipt one, a check two, and a check of what is over one."""
     async with warm(server) as one:
-        assert await trips(one, one.post("/verifications", {"to": NUMBER})) == 1
+        assert await trips(one, one.post("/verifications", {"to": NUMBER})) == 2
         found = (await one.post("/verifications", {"to": NUMBER})).json()["id"]
         assert await trips(one, one.service.deliveries.run(found)) == 2
         sent = one.gateway.last
@@ -79,8 +81,20 @@ async def test_a_life_takes_the_fewest_trips(server: RedisServer) -> None:
         assert await trips(one, one.check(found, sent.code)) == 1
 
 
-async def test_an_idempotency_key_costs_a_create_one_trip_and_a_check_none(server: RedisServer) -> None:
-    """The key's claim lives elsewhere than the number: a create waits for it, a check asks for both at once."""
+async def test_with_nothing_to_reserve_a_create_takes_one_trip(server: RedisServer) -> None:
+    """That is without the guard and without limits; with the guard enforced it still takes two."""
+    async with warm(server, _top={"guard": {"mode": "off", "limits": {"number": []}}}) as one:
+        assert await trips(one, one.post("/verifications", {"to": NUMBER})) == 1
+    async with warm(server, _top={"guard": {"mode": "enforce"}}) as one:
+        signals = {"ip": "203.0.113.7", "device_id": "a-device", "session_id": "a-session"}
+        await one.post("/verifications", {"to": THIRD_NUMBER, "signals": signals})
+        assert await trips(one, one.post("/verifications", {"to": NUMBER, "signals": signals})) == 2
+        await one.work()
+        assert await trips(one, one.post("/verifications/check", {"to": NUMBER, "code": one.gateway.last.code})) == 2
+
+
+async def test_an_idempotency_key_costs_no_trip_beside_the_guard(server: RedisServer) -> None:
+    """The key's claim lives elsewhere than the number: a create asks for it and for the guard's credit at once."""
     async with warm(server) as one:
         create = one.post("/verifications", {"to": NUMBER}, idempotency_key="a")
         assert await trips(one, create) == 2
@@ -90,8 +104,8 @@ async def test_an_idempotency_key_costs_a_create_one_trip_and_a_check_none(serve
         assert await trips(one, one.post("/verifications/check", guess, idempotency_key="b")) == 1
 
 
-async def test_a_second_key_in_the_ring_costs_a_create_one_trip_and_a_check_none(server: RedisServer) -> None:
-    """While keys are rotated, a number is looked for under the older one first; a check asks under both at once."""
+async def test_a_second_key_in_the_ring_costs_no_trip_beside_the_guard(server: RedisServer) -> None:
+    """While keys are rotated, a number is looked for under the older one first, a check asks under both at once."""
     async with warm(server, NEXT_SECRET_KEY, SECRET_KEY) as one:
         create = one.post("/verifications", {"to": NUMBER}, idempotency_key="a")
         assert await trips(one, create) == 2
