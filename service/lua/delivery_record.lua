@@ -15,7 +15,6 @@ d.provider = ARGV[2]
 if ARGV[5] ~= '' then put(v, 'm' .. n, ARGV[5]) end
 if ARGV[6] ~= '' then put(v, 'f' .. n, ARGV[6]) end
 keep(v, n, d)
-if ARGV[2] ~= '-' then put(v, 'ask', nil) end
 -- a receipt that was faster than the answer knows better than one that was lost: the provider has the message
 local reported = RANK[d.status] >= RANK.accepted
 local moved = not reported and progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil)

@@ -24,6 +24,7 @@ local function progress(v, now, n, d, status, reason)
   if status == 'delivered' or (status == 'read' and d.delivered == '-') then d.delivered = since end
   keep(v, n, d)
   note(v, now, 'delivery.' .. status, n, reason)
+  if d.provider ~= '-' and v.f.n == n then put(v, 'ask', nil) end -- it was asked for before its provider was
   return true
 end
 
