@@ -23,6 +23,7 @@ from starlette import routing
 from service import config as settings
 from service import phone
 from service.api.auth import ApiKey, Gate
+from service.api.events import EventsApi
 from service.api.guard import GuardApi
 from service.api.inbox import InboxApi
 from service.api.listener import Listener
@@ -30,7 +31,7 @@ from service.api.ops import OpsApi
 from service.api.protocol import BoundedProtocol
 from service.api.receipts import ReceiptsApi
 from service.api.verifications import VerificationsApi
-from service.application import Application
+from service.application import Application, Subscription
 from service.cascade import Cascade, Route, Step
 from service.circuit import Circuits
 from service.code import PROFILES, Hasher
@@ -43,6 +44,7 @@ from service.door.simulator import Player
 from service.door.smpp import Smpp
 from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
+from service.events import Events, Feed, Poster, Relay
 from service.guard.controls import Controls
 from service.guard.live import Guard
 from service.guard.policy import Policy
@@ -50,6 +52,7 @@ from service.inbox import Inbox
 from service.metrics import Metrics
 from service.optout import OptOuts
 from service.provider import Binds, Line, Mail, Receipt, Request, Simulation, Submit
+from service.providers.settings import plain
 from service.providers.simulator import Simulator
 from service.replies import Replies
 from service.schedule import Schedule
@@ -136,9 +139,16 @@ class Service:
             used=self.deliveries.used,
             guard=self.guard,
         )
+        feed = Feed(self.store, ring, self.metrics, applications=applications)
+        self.events = Events(
+            Relay(self.store, ring, feed, shards=shards),
+            Poster(self.store, ring, self._door, self.metrics),
+            applications.values(),
+        )
         gate = Gate(_api_keys(config, applications))
         api = VerificationsApi(self.verifications, gate)
         controls = GuardApi(Controls(self.store, ring, self.guard, shards=shards), gate, self.guard.prices)
+        events = EventsApi(feed, gate)
         replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
         receipts = ReceiptsApi(self.deliveries, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
         ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits).routes()
@@ -146,7 +156,7 @@ class Service:
             ops += InboxApi(inbox, gate, is_open=all(one.open for one in simulators)).routes()
         routes: dict[str, list[routing.Route]] = {}
         for address, some in (
-            (server.api, [*api.routes(), *controls.routes()]),
+            (server.api, [*api.routes(), *controls.routes(), *events.routes()]),
             (server.receipts, receipts.routes()),
             (server.ops, ops),
         ):
@@ -171,6 +181,7 @@ class Service:
         self.schedule.start()
         bound = {name: one for name, one in self.config.providers.items() if isinstance(one, Binds)}
         self._smpp.start(bound, self._receive)
+        self.events.start()
         try:
             worries = await self.store.durability()
             self.metrics.redis_durable.set(not worries)
@@ -187,6 +198,7 @@ class Service:
                 await self.schedule.stop()
                 await self.deliveries.stop()
                 await self._waits.stop()
+                await self.events.stop()
         except TimeoutError:
             logger.warning("the grace period is over: deliveries are left to their leases, feedback untold")
         await self._door.close()
@@ -254,6 +266,7 @@ def application(name: str, config: Config) -> Application:
         number_rates=config.settings.guard.limits.number,
         policy=policy(name, config),
         test_numbers=given.test_numbers,
+        events=None if given.events is None else _subscription(given.events),
     )
 
 
@@ -344,6 +357,11 @@ def _remove_dead_socket(path: Path) -> None:
         if caller.connect_ex(str(path)) != errno.ECONNREFUSED:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     path.unlink(missing_ok=True)
+
+
+def _subscription(given: settings.EventsTable) -> Subscription:
+    secrets = tuple(plain(given.secret, given.old_secret))
+    return Subscription(given.url or "", secrets, frozenset(given.types), given.keep)
 
 
 def _cascade(steps: settings.Steps) -> Cascade:

@@ -11,6 +11,23 @@ from service.guard.policy import Policy
 from service.texts import Texts
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """How an application learns of events: `keep` of them can be read; those of `types` are posted to `url`, if any.
+
+    Each of `secrets` signs what is posted.
+    """
+
+    url: str
+    secrets: tuple[str, ...] = field(repr=False)
+    types: frozenset[str]
+    keep: int
+
+    def posts(self, event: str) -> bool:
+        """Whether an event of this type is to be posted."""
+        return bool(self.url) and event in self.types
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
     """The policy that a verification is made under. Times are in seconds."""
@@ -33,6 +50,8 @@ class Application:
     number_rates: tuple[Rate, ...]
     policy: Policy
     test_numbers: Mapping[str, str] = field(repr=False)
+    events: Subscription | None = None
+    """None: no event is kept or posted."""
 
     def cascade_for(self, number: str) -> Cascade:
         """The cascade for an E.164 number: that of the longest prefix it begins with, else the general one."""

@@ -52,6 +52,14 @@ class Metrics:
         self.saved = cache(saved.labels)
         self.spend = cache(spend.labels)
         self.blocked_prefixes = cache(blocked.labels)
+        events = counter("otp_events", "Events by what became of them", "application", "event", "result")
+        lags = histogram("otp_event_lag_seconds", "From an event to its taking at the URL", _LAG, "application")
+        waiting = Gauge(
+            "otp_events_waiting",
+            "Verifications whose events wait to be posted",
+            ("application",),
+            registry=self.registry,
+        )
         self.verification = cache(verifications.labels)
         self.check = cache(checks.labels)
         self.delivery = cache(deliveries.labels)
@@ -63,6 +71,9 @@ class Metrics:
         self.receipt_refused = cache(forged.labels)
         self.provider_up = cache(up.labels)
         self.reply = cache(replies.labels)
+        self.event = cache(events.labels)
+        self.event_lag = cache(lags.labels)
+        self.events_waiting = cache(waiting.labels)
         self.due_jobs = Gauge("otp_due_jobs", "Jobs whose time has come", registry=self.registry)
         self.redis_durable = Gauge(
             "otp_redis_durable", "Whether Redis keeps what is pending through a restart", registry=self.registry

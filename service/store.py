@@ -10,10 +10,10 @@ a number's shard, `<h>` its keyed hash):
     where it is), `n` (the current delivery), `d<n>` (a delivery in eight words), `m<n>` (a keyed hash of the provider's
     message id), `f<n>` (that id itself, where the provider wants to hear of approvals), `t<k>` `notes` (the timeline),
     `number` (the keyed hash), `bind` (a keyed hash of own code and transaction), `country` `purpose` `locale`,
-    `feedback` `own` `test`, `ask` (the guard is asked before the current delivery goes out); the hashed `code`; and
-    sealed, bound to the id: `to` (the masked number), `meta` (the caller's metadata), `guard` (what was charged for
-    it), `secret` (number and code) and `extra` (what else the text needs). The last three, `code` and `bind` go when
-    the verification ends. It lives for twice its TTL.
+    `feedback` `own` `test`, `ask` (the guard is asked before the current delivery goes out), `events` (whether they are
+    wanted); the hashed `code`; and sealed, bound to the id: `to` (the masked number), `meta` (the caller's metadata), `guard`
+    (what was charged for it), `secret` (number and code) and `extra` (what else the text needs). The last three, `code`
+    and `bind` go when the verification ends. It lives for twice its TTL.
 `{v<s>}:number:<h>:<application>` (string)
     The id of the number's latest verification. Lives as long as that.
 `{v<s>}:rates:<h>` (hash)
@@ -45,6 +45,17 @@ a number's shard, `<h>` its keyed hash):
     A decision, sealed. Lives for a week.
 `{changes}:stream` (stream)
     What was changed by hand; the last ten thousand.
+`{v<s>}:outbox` (stream)
+    What happened to verifications of applications that want events, until a relay has moved it: a copy of the fields
+    that tell of it, sealed ones as they are. Capped; lives for two days after the last. `{v<s>}:relay` (string) is the
+    lease of the relay that moves it, for seconds.
+`{e:<application>}:events` (stream)
+    The application's events, sealed and bound to their ids. Capped; lives for three days after the last, and no event
+    longer than that. `{e:<application>}:moved` (hash) is the last entry of each shard's outbox that is in it.
+`{e:<application>}:lines` (sorted set)
+    The verifications whose events wait to be posted, by when the first is due; `{e:<application>}:line:ver_…` (list)
+    has the events of one in order, sealed, `{e:<application>}:tries` (hash) how often the first of each has failed. All
+    live for two days after the last.
 `{p:<provider>:<channel>}:circuit` (hash)
     A circuit breaker: `taken` and `failed` sends `since` a time, the `pause` (ms, 0 while closed) `until` when. Lives
     for ten minutes after the last word about it.

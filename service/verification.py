@@ -373,6 +373,8 @@ class Verifications:
             fields["own"] = 1
         if test_code:
             fields["test"] = 1
+        if application.events:
+            fields["events"] = 1
         extra = {"app_hash": wanted.app_hash, "webotp_domain": wanted.webotp_domain, "email": wanted.email}
         if wanted.transaction:
             extra |= {"amount": wanted.transaction.amount, "payee": wanted.transaction.payee}

@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"replay", "trial"}),
     frozenset({"app", "demo"}),
     frozenset({"api", "config"}),
-    frozenset({"delivery", "providers", "replies", "verification"}),
+    frozenset({"delivery", "events", "providers", "replies", "verification"}),
     frozenset({"inbox", "requests"}),
     frozenset({"application", "circuit", "code", "idempotency", "optout", "record", "schedule", "tally", "waits"}),
     frozenset({"guard"}),

@@ -18,6 +18,7 @@ from tests.world import (
     OTHER_NUMBER,
     READ_KEY,
     SECRET_KEY,
+    SUBSCRIBER,
     WEBHOOK_SECRET,
     World,
     signed,
@@ -40,6 +41,9 @@ NAMES = {
     "otp_guard_blocked_prefixes": ("gauge", {"country"}),
     "otp_spend_total": ("counter", {"application", "channel", "country", "provider"}),
     "otp_saved_total": ("counter", {"application", "country"}),
+    "otp_events_total": ("counter", {"application", "event", "result"}),
+    "otp_event_lag_seconds": ("histogram", {"application"}),
+    "otp_events_waiting": ("gauge", {"application"}),
     "otp_due_jobs": ("gauge", set[str]()),
     "otp_job_lag_seconds": ("histogram", set[str]()),
     "otp_redis_durable": ("gauge", set[str]()),
@@ -51,6 +55,7 @@ NAMES = {
 """Every metric, its type and its labels. To change one is to break somebody's dashboard."""
 
 TEST_NUMBER = "+447700900123"
+EVENTS = {"url": f"https://{SUBSCRIBER}/event-secret", "secret": WEBHOOK_SECRET}
 THIRD_NUMBER, FOURTH_NUMBER = "+447400654321", "+447400654322"
 INBOUND_SECRET = "a-secret-of-the-address"
 HEARING = {
@@ -67,7 +72,7 @@ HEARING = {
 }
 ROOMY = {"mode": "enforce", "rules": {"cap": {"block3": 20.0, "block4": 100.0}, "burst": 100, "unconverted": 100.0}}
 """A guard with room for all that is done to two numbers, and not for their neighbours."""
-WORD = re.compile(r"[a-z_-]*|block[34]|[A-Z]{2}|[1-5][0-9]{2}|(/[a-z._{}]+)+")
+WORD = re.compile(r"[a-z_.-]*|block[34]|[A-Z]{2}|[1-5][0-9]{2}|(/[a-z._{}]+)+")
 """A label's value: a word of ours, a country, an HTTP status, a route."""
 
 
@@ -178,7 +183,7 @@ async def series(one: World) -> set[tuple[str, str, frozenset[tuple[str, str]]]]
 
 async def test_the_names_and_labels_are_those_that_dashboards_know() -> None:
     """After traffic in which everything happens, each metric is there, and no other."""
-    async with world(test_numbers={TEST_NUMBER: "86420975"}, _top=HEARING | {"guard": ROOMY}) as one:
+    async with world(test_numbers={TEST_NUMBER: "86420975"}, events=EVENTS, _top=HEARING | {"guard": ROOMY}) as one:
         await mixed_traffic(one, NUMBER, OTHER_NUMBER)
         neighbours = [f"{NUMBER[:-2]}{n:02}" for n in range(30)]
         assert 403 in [(await one.post("/verifications", {"to": number})).status_code for number in neighbours]
@@ -191,7 +196,7 @@ async def test_the_names_and_labels_are_those_that_dashboards_know() -> None:
 
 async def test_labels_hold_no_number_no_code_and_no_id() -> None:
     """Nor anything else that callers or providers wrote."""
-    async with world(test_numbers={TEST_NUMBER: "86420975"}, _top=HEARING) as one:
+    async with world(test_numbers={TEST_NUMBER: "86420975"}, events=EVENTS, _top=HEARING) as one:
         secrets = await mixed_traffic(one, NUMBER, OTHER_NUMBER)
         labels = {value for _, _, labels in await series(one) for _, value in labels}
         assert [value for value in labels if not WORD.fullmatch(value)] == []
@@ -200,7 +205,7 @@ async def test_labels_hold_no_number_no_code_and_no_id() -> None:
 
 async def test_other_numbers_make_no_other_series() -> None:
     """However much traffic there is, what is scraped stays as large."""
-    async with world(test_numbers={TEST_NUMBER: "86420975"}, _top=HEARING) as one:
+    async with world(test_numbers={TEST_NUMBER: "86420975"}, events=EVENTS, _top=HEARING) as one:
         await mixed_traffic(one, NUMBER, OTHER_NUMBER)
         await series(one)  # which is a request like others
         before = await series(one)

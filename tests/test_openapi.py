@@ -29,10 +29,11 @@ from service.api.auth import digest
 from service.api.listener import MAX_BODY, MAX_WEBHOOK
 from service.app import Service
 from service.errors import Unavailable
+from service.events import TYPES
 from service.provider import REASONS, Channel, Status
 from service.providers import KINDS
 from service.sealing import KeyRing
-from tests.world import KEY, READ_KEY, Sent, World, signed, table, world, wrong
+from tests.world import KEY, READ_KEY, WEBHOOK_SECRET, Sent, World, signed, table, world, wrong
 
 FILE = Path(__file__).resolve().parent.parent / "openapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_bytes())
@@ -240,6 +241,30 @@ def test_the_words_of_answers_are_those_of_the_service() -> None:
     assert SCHEMAS["Reason"]["enum"] == list(REASONS)
 
 
+def test_the_types_of_events_are_those_of_the_service() -> None:
+    """All of them, in order."""
+    assert SCHEMAS["EventType"]["enum"] == list(TYPES)
+
+
+@pytest.mark.anyio
+async def test_what_is_posted_to_an_application_is_as_it_is_described() -> None:
+    """Headers and body of each event, from the first to the last."""
+    [webhook] = [item["post"] for item in DOCUMENT["webhooks"].values()]
+    [(media, content)] = webhook["requestBody"]["content"].items()
+    async with world(events={"url": "https://shop.example/otp", "secret": WEBHOOK_SECRET}) as one:
+        one.gateway.refuse("landline", "sms")
+        started = await one.create(metadata={"user": "4711"})
+        await one.report(one.gateway.last, "delivered")
+        await one.check(started["id"], one.gateway.last.code)
+        await one.work()
+    assert len(one.subscriber.requests) == 4
+    for request in one.subscriber.requests:
+        assert request.headers["content-type"] == media
+        assert faults(content["schema"], json.loads(request.content)) == []
+        for parameter in webhook["parameters"]:
+            assert faults(parameter["schema"], request.headers[parameter["name"]]) == []
+
+
 def examples() -> Iterator[tuple[str, Mapping[str, Any], object]]:
     """Every example in the file: where it is, its schema, and the example itself."""
     for name, operation in operations().items():
@@ -261,9 +286,20 @@ def examples() -> Iterator[tuple[str, Mapping[str, Any], object]]:
             yield name, schema, example
 
 
+def posted_examples() -> Iterator[tuple[str, Mapping[str, Any], object]]:
+    """Those of what is posted to applications."""
+    for name, item in DOCUMENT["webhooks"].items():
+        for parameter in item["post"]["parameters"]:
+            yield f"{name} {parameter['name']}", parameter["schema"], parameter["example"]
+        for said in item["post"]["requestBody"]["content"].values():
+            for title, example in said["examples"].items():
+                yield f"{name} {title}", said["schema"], resolved(example)["value"]
+
+
 def test_every_example_fits_its_schema() -> None:
     """Of requests, answers, parameters, headers and schemas; each content has at least one."""
-    misfits = {where: found for where, schema, value in examples() if (found := faults(schema, value))}
+    every = [*examples(), *posted_examples()]
+    misfits = {where: found for where, schema, value in every if (found := faults(schema, value))}
     assert misfits == {}
 
 
@@ -481,6 +517,7 @@ async def _without_redis(call: Caller, one: World, message: Sent) -> None:
         await call("resendVerification")
         await call("cancelVerification")
         await call("giveFeedback", {"converted": True})
+        await call("readEvents")
         await _receipts(call, one, message)
         await _replies(call)
         await call("readInbox")
@@ -513,7 +550,13 @@ async def test_every_answer_of_the_file_is_given_as_it_is_described() -> None:
     top = {"providers": table()["providers"] | more, "guard": guard}
     by_prefix = {"+4474001239": [{"channel": "sms", "providers": ["simulator"]}]}
     async with world(
-        api_keys=keys, own_code=True, sends=2, wrong_checks_per_day=1, cascade_by_prefix=by_prefix, _top=top
+        api_keys=keys,
+        own_code=True,
+        sends=2,
+        wrong_checks_per_day=1,
+        cascade_by_prefix=by_prefix,
+        events={},
+        _top=top,
     ) as one:
         call = Caller(one)
         for name in operations():
@@ -525,6 +568,9 @@ async def test_every_answer_of_the_file_is_given_as_it_is_described() -> None:
         await _replies(call)
         await _handshakes(call, one, message)
         await _inbox(call, one)
+        await one.work()
+        assert (await call("readEvents", query={"limit": "1"})).json()["events"]
+        await call("readEvents", query={"after": "yesterday"})
         for name in ("isAlive", "isReady", "readMetrics", "readDescription"):
             await call(name)
         await _without_redis(call, one, message)
@@ -578,8 +624,8 @@ class Latest:
     def renew(self) -> None:
         """Build another service, that nothing has happened to."""
         server = table()["server"] | dict.fromkeys(("api", "receipts", "ops"), self.ADDRESS)
-        providers = table()["providers"] | {"simulator": SIMULATOR}
-        changes = {"own_code": True, "test_numbers": TEST_NUMBERS, "_top": {"server": server, "providers": providers}}
+        top = {"server": server, "providers": table()["providers"] | {"simulator": SIMULATOR}}
+        changes = {"own_code": True, "test_numbers": TEST_NUMBERS, "events": {}, "_top": top}
         self._services.append(Service(config.check(table(**changes), KINDS, {})))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -38,6 +38,8 @@ ENVIRONMENT = dict.fromkeys(re.findall(r'"env:([A-Z0-9_]+)"', EXAMPLE.read_text(
     "GATEWAY_URL": "http://gateway:9000/send",
     "GATEWAY_SECRET": WEBHOOK_SECRET,
     "GATEWAY_OLD_SECRET": "whsec_" + base64.b64encode(b"the gateway's secret before").decode(),
+    "EVENTS_SECRET": WEBHOOK_SECRET,
+    "EVENTS_OLD_SECRET": WEBHOOK_SECRET,
     "AZURE_ACCESS_KEY": base64.b64encode(b"azure").decode(),
     "SINCH_APPLICATION_SECRET": base64.b64encode(b"sinch").decode(),
     "SINCH_OLD_APPLICATION_SECRET": base64.b64encode(b"sinch before").decode(),
@@ -122,7 +124,7 @@ def _shown() -> dict[str, tuple[str, str]]:
             header = heading[1].replace("applications.shop", "applications.*")
             for name, kind in kinds.items():
                 header = re.sub(rf"^providers\.{name}$", f"providers.{kind}", header)
-            way = next((table for table in ("cascade_by_prefix", "texts") if table in header), None)
+            way = next((table for table in ("cascade_by_prefix", "texts", "events") if table in header), None)
             if way is not None:
                 found[f"applications.*.{way}"] = (line, comment)
         elif alternative := re.match(r"# or ([a-z_0-9]+) = ", line):

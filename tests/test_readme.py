@@ -30,6 +30,7 @@ from service.api.problems import CODES
 from service.cascade import Next, after_rejection
 from service.config import Settings
 from service.errors import Forged
+from service.events import TYPES
 from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
 from service.provider import Webhook as Arrived
 from service.providers import KINDS
@@ -38,7 +39,7 @@ from tests.providers.test_contract import adapter
 from tests.redis_server import wait_until
 from tests.test_cli import PATIENCE, Process, client, free
 from tests.test_metrics import NAMES
-from tests.world import KEY, NUMBER, SECRET_KEY, WEBHOOK_SECRET, world
+from tests.world import KEY, NUMBER, SECRET_KEY, SUBSCRIBER, WEBHOOK_SECRET, world
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +55,7 @@ ENVIRONMENT = {
     "VERIFYD_KEY": SECRET_KEY,
     "SHOP_API_KEY_HASH": digest(KEY),
     "GATEWAY_SECRET": WEBHOOK_SECRET,
+    "EVENTS_SECRET": WEBHOOK_SECRET,
 }
 """What the files in the README take from elsewhere."""
 
@@ -63,6 +65,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 CODE = re.compile(r"(?<![+\d])\d{6,8}(?!\d)")
 SPOKEN = re.compile(r"\d(, \d){5}")
 """A code as it is said."""
+EVENT = re.compile(r"(evt_[0-9a-f]{3}-)?\d{13}-\d+")
 WAIT = re.compile(r'"retry_after": \d+')
 REST = re.compile(r",\s*…\s*}")
 """What stands for the members of an answer that are not shown."""
@@ -171,7 +174,8 @@ class Reader:
     def _settled(self, shown: Any, actual: Any) -> tuple[str, str]:
         """Both as text, alike in what no two runs share. An id that is shown again must be the same again."""
         one, other = (
-            WAIT.sub("", TIME.sub("", json.dumps(value, indent=1, sort_keys=True))) for value in (shown, actual)
+            EVENT.sub("", WAIT.sub("", TIME.sub("", json.dumps(value, indent=1, sort_keys=True))))
+            for value in (shown, actual)
         )
         for mine, theirs in zip(ID.findall(one), ID.findall(other), strict=False):
             if theirs not in self._ids.values():
@@ -249,12 +253,12 @@ def test_the_settings_of_an_application_are_those_of_the_model() -> None:
     assert {name for name, default in rows.items() if default == "required"} == {
         name for name, one in fields.items() if one.is_required()
     }
-    assert [name for name, default in rows.items() if default == "all"] == ["countries"]
+    assert [name for name, default in rows.items() if default in {"all", "none"}] == ["countries", "events"]
     defaults = "\n".join(f"{name} = {quoted(default)[0]}" for name, default in rows.items() if quoted(default))
     plain = minimal()
     changed = minimal()
     changed["applications"]["shop"] |= tomllib.loads(defaults)
-    assert len(rows) - 4 == len(tomllib.loads(defaults))
+    assert len(rows) - 5 == len(tomllib.loads(defaults))
     assert config.check(changed, KINDS, ENVIRONMENT) == config.check(plain, KINDS, ENVIRONMENT)
 
 
@@ -395,6 +399,45 @@ def test_the_gateway_carries_messages_and_reports_them(tmp_path: Path) -> None:
         wait_until(delivered, f"the message is reported as delivered\n{service.err}\n{printed.read_text()}")
         assert printed.read_text().startswith(f"sms {NUMBER} Shop: your sign-in code is ")
         forged = http.post(f"http://{gateway}/", json={}, headers={"webhook-id": "1"})
+        assert forged.status_code == httpx.codes.UNAUTHORIZED
+
+
+@pytest.mark.anyio
+async def test_an_event_is_as_shown() -> None:
+    """The same members and the same words as in a real one; every type is explained."""
+    shown = json.loads(block('{\n  "type": "verification.advanced"'))
+    async with world(events={"url": f"https://{SUBSCRIBER}", "secret": WEBHOOK_SECRET}) as one:
+        await one.create(metadata=shown["data"]["metadata"])
+        await one.travel(21)
+        posted = one.subscriber.taken[-1]
+        assert {**posted, "timestamp": ""} == {
+            **shown,
+            "timestamp": "",
+            "data": shown["data"] | {"id": posted["data"]["id"]},
+        }
+    rows = table("| event | when |")
+    assert {name for names, _ in rows for name in quoted(names)} == set(TYPES)
+
+
+def test_the_receiver_that_is_shown_takes_events(tmp_path: Path) -> None:
+    """From a service with the section's settings; a forged one is refused."""
+    api, ops, receiver = free(), free(), free()
+    path = tmp_path / "otp.toml"
+    text = block('redis = "memory://"').replace(API, api).replace(OPS, ops).replace("[applications.shop.events]\n", "")
+    path.write_text(
+        text + block("[applications.shop.events]").replace("https://shop.example.com", f"http://{receiver}")
+    )
+    program = block("import os\n").replace("7001", receiver.rpartition(":")[2])
+    with (
+        running(tmp_path / "receiver.py", program) as printed,
+        Process("serve", path, home=tmp_path, environment=ENVIRONMENT) as service,
+        client(api, "vk_example") as http,
+    ):
+        wait_until(lambda: reachable(ops), "it serves")
+        http.post("/verifications", json={"to": NUMBER, "metadata": {"user": "4711"}})
+        told = "verification.created +44******3456 {'user': '4711'}\n"
+        wait_until(lambda: printed.read_text().startswith(told), f"it is told\n{service.err}\n{printed.read_text()}")
+        forged = http.post(f"http://{receiver}/", json={}, headers={"webhook-id": "1"})
         assert forged.status_code == httpx.codes.UNAUTHORIZED
 
 

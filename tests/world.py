@@ -33,6 +33,7 @@ SECRET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 NEXT_SECRET_KEY = "OTg3NjU0MzIxMDk4NzY1NDMyMTA5ODc2NTQzMjEwOTg="
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PUBLIC_URL = "https://otp.example.com"
+SUBSCRIBER = "shop.example"
 
 Table = dict[str, Any]
 
@@ -149,6 +150,32 @@ class Gateway:
         return [message.channel for message in self.sent]
 
 
+@dataclass
+class Subscriber:
+    """The URL of an application that wants events: keeps all `requests`, and of those that it takes the events."""
+
+    secrets: list[str] = field(default_factory=lambda: [WEBHOOK_SECRET])
+    requests: list[httpx.Request] = field(default_factory=list)
+    taken: list[dict[str, Any]] = field(default_factory=list)
+    answer: Callable[[dict[str, Any]], int] = lambda _: 204
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Take an event, once its signature holds under each of the secrets."""
+        for secret in self.secrets:
+            Webhook(secret).verify(request.content, dict(request.headers))
+        event = json.loads(request.content)
+        self.requests.append(request)
+        status = self.answer(event)
+        if httpx.codes.is_success(status):
+            self.taken.append(event)
+        return httpx.Response(status)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all events that came, also of those that it did not take."""
+        return [request.headers["webhook-id"] for request in self.requests]
+
+
 class Sleepers:
     """Those in the service who let time pass: they wake when `World.travel` comes to their time."""
 
@@ -185,13 +212,19 @@ class Sleepers:
 
 
 class World:
-    """A service, its gateway, and the clock."""
+    """A service, its gateway, the URL for events, and the clock."""
 
     def __init__(
-        self, service: Service, gateway: Gateway, clock: time_machine.Traveller, sleepers: Sleepers | None = None
+        self,
+        service: Service,
+        gateway: Gateway,
+        clock: time_machine.Traveller,
+        sleepers: Sleepers | None = None,
+        subscriber: Subscriber | None = None,
     ) -> None:
         self.service = service
         self.gateway = gateway
+        self.subscriber = subscriber or Subscriber()
         self.clock = clock
         self.sleepers = sleepers or Sleepers()
         server = service.config.settings.server
@@ -243,6 +276,7 @@ class World:
     async def work(self) -> None:
         """Let the worker do all that is due."""
         await self.service.schedule.drain()
+        await self.service.events.drain()
 
     async def travel(self, seconds: float) -> None:
         """Let time pass, and whoever waits for it do what has become due."""
@@ -280,12 +314,13 @@ def wrong(code: str) -> str:
 @asynccontextmanager
 async def world(*, client: Redis | RedisCluster | None = None, **changes: object) -> AsyncIterator[World]:
     """A running world; `changes` as for `table`, `client` instead of the embedded store."""
-    gateway = Gateway()
+    subscriber = Subscriber()
+    gateway = Gateway(vendors={SUBSCRIBER: subscriber})
     checked = config.check(table(**changes), KINDS, {})
     sleepers = Sleepers()
     service = Service(checked, client=client, transport=httpx.MockTransport(gateway), sleep=sleepers.sleep)
     with time_machine.travel(datetime.now(UTC), tick=True) as clock:
-        one = World(service, gateway, clock, sleepers)
+        one = World(service, gateway, clock, sleepers, subscriber)
         try:
             yield one
         finally:

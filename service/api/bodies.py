@@ -192,9 +192,14 @@ def read(model: type[B], raw: bytes, also: Sequence[Error] = ()) -> B:
             raise Problem("invalid_json", "write a JSON object in UTF-8") from None
         errors += [{"path": _path(one["loc"]), "message": _message(one)} for one in found]
     if errors:
-        detail = "; ".join(f"{error['path']}: {error['message']}" for error in errors)
-        raise Problem("invalid_request", detail, {"errors": errors})
+        raise invalid(errors)
     return body
+
+
+def invalid(errors: Sequence[Error]) -> Problem:
+    """The problem that tells of all that is wrong in a request."""
+    detail = "; ".join(f"{error['path']}: {error['message']}" for error in errors)
+    return Problem("invalid_request", detail, {"errors": errors})
 
 
 def _path(places: tuple[int | str, ...]) -> str:

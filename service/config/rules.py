@@ -119,5 +119,14 @@ def _types(draft: Draft) -> Iterator[Fault]:
                 yield path, f"{kind!r} cannot be allowed{meant(kind, phone.REFUSABLE)}; there are {there}"
 
 
-RULES: tuple[Rule, ...] = (_names, _cascades, _ring, _reachable, _api_keys, _texts, _types)
+def _events(draft: Draft) -> Iterator[Fault]:
+    for name, application in draft.settings.applications.items():
+        path, events = join("applications", name), application.events
+        if events is not None and events.url is not None and events.secret is None:
+            yield f"{path}.events.secret", "needed with url; `verifyd keys` makes one"
+        if events is not None and events.url is None and (events.secret or events.old_secret):
+            yield f"{path}.events.url", "needed with a secret: without it nothing is signed"
+
+
+RULES: tuple[Rule, ...] = (_names, _cascades, _ring, _reachable, _api_keys, _texts, _types, _events)
 """All of them; each yields what breaks it."""

@@ -15,7 +15,9 @@ from service import code as codes
 from service import ids, phone
 from service.config.guard import ApplicationGuard, Guard
 from service.config.values import Duration, Prefix, Section, duration
+from service.events import TYPES, Type
 from service.provider import Channel, Provider
+from service.providers.webhook import Secret, Url
 from service.sealing import KEY_BYTES
 from service.store import connect
 
@@ -151,6 +153,16 @@ class CascadeStep(Section):
 Steps = Annotated[tuple[CascadeStep, ...], Field(min_length=1)]
 
 
+class EventsTable(Section):
+    """Events for an application: kept to be read, and posted to its URL."""
+
+    url: Url | None = None
+    secret: Secret | None = None
+    old_secret: Secret | None = None
+    types: Annotated[tuple[Type, ...], Field(min_length=1)] = TYPES
+    keep: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+
+
 class ApplicationTable(Section):
     """A caller: its keys, its brand, its policy."""
 
@@ -173,6 +185,7 @@ class ApplicationTable(Section):
     locale: str = "en"
     texts: dict[str, dict[str, dict[str, str]]] = Field(default={})
     guard: ApplicationGuard = ApplicationGuard()
+    events: EventsTable | None = None
 
 
 class Settings(Section):

@@ -51,7 +51,7 @@ class Door:
             return Rejected("provider_error")
 
     async def tell(self, request: Request) -> bool:
-        """Tell a provider something that nothing depends on; whether it took it."""
+        """Tell a provider or an application something; whether it took it."""
         try:
             async with asyncio.timeout(SECONDS):
                 return (await self._ways[Request].exchange(request)).accepted

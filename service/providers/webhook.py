@@ -59,6 +59,7 @@ def _http_url(value: str) -> str:
     return value
 
 
+Url = Annotated[str, AfterValidator(_http_url)]
 Secret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 
 
@@ -68,7 +69,7 @@ class Webhook(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["webhook"] = "webhook"
-    url: Annotated[str, AfterValidator(_http_url)]
+    url: Url
     secret: Secret
     old_secret: Secret | None = None
     channels: frozenset[Channel] = Field(default=frozenset({Channel.SMS, Channel.VOICE}), min_length=1)

@@ -47,3 +47,17 @@ def sentinel(_sentinel: RedisSentinel) -> RedisSentinel:
     """A master and its replica under a sentinel, empty."""
     _sentinel.master.command("FLUSHALL")
     return _sentinel
+
+
+@pytest.fixture(params=["standalone", "sentinel", "cluster"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Where an empty Redis of each kind is."""
+    match request.param:
+        case "standalone":
+            server: RedisServer = request.getfixturevalue("server")
+            return server.url
+        case "sentinel":
+            sentinel: RedisSentinel = request.getfixturevalue("sentinel")
+            return sentinel.url
+    cluster: RedisCluster = request.getfixturevalue("cluster")
+    return cluster.url

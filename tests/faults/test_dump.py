@@ -18,7 +18,7 @@ from redis import Redis
 from service.sealing import KeyRing
 from tests.providers.test_simulator import simulated
 from tests.redis_server import RedisServer
-from tests.world import OTHER_KEY, SECRET_KEY, World, world, wrong
+from tests.world import OTHER_KEY, SECRET_KEY, SUBSCRIBER, WEBHOOK_SECRET, World, world, wrong
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
@@ -121,6 +121,8 @@ def dump(server: RedisServer) -> Dump:
                     found.entries[key] = [part for item in client.hgetall(key).items() for part in item]
                 case b"list":
                     found.entries[key] = client.lrange(key, 0, -1)
+                case b"stream":
+                    found.entries[key] = [part for _, item in client.xrange(key) for part in item.values()]
                 case b"zset":
                     found.entries[key] = client.zrange(key, 0, -1)
                 case other:
@@ -280,7 +282,9 @@ async def traffic(one: World) -> list[Secret]:
 async def test_a_dump_tells_no_number_and_no_code(server: RedisServer) -> None:
     """In no writing and under no hash that needs no key; every key ends by itself; what has ended keeps no code."""
     top = {"redis": server.url, "shards": 8}
-    async with world(_top=top, own_code=True, test_numbers={TEST_NUMBER: TEST_CODE}) as one:
+    events = {"url": f"https://{SUBSCRIBER}", "secret": WEBHOOK_SECRET}
+    async with world(_top=top, own_code=True, test_numbers={TEST_NUMBER: TEST_CODE}, events=events) as one:
+        one.subscriber.answer = lambda _: 500  # so that events wait in all the places that they go through
         secrets = await traffic(one)
         found = dump(server)
         verifications = found.verifications()

@@ -9,27 +9,13 @@ import pytest
 from service.store import connect
 from tests.faults.waiting import until
 from tests.providers.test_simulator import simulated
-from tests.redis_server import RedisCluster, RedisSentinel, RedisServer
+from tests.redis_server import RedisCluster, RedisServer
 from tests.world import NEXT_SECRET_KEY, NUMBER, SECRET_KEY, world, wrong
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.cluster]
 
 FREE = {"guard": {"limits": {"number": []}}, "shards": 64}
 """No limits per number, so that a resend need not wait, and the shards of a real configuration."""
-
-
-@pytest.fixture(params=["standalone", "sentinel", "cluster"])
-def url(request: pytest.FixtureRequest) -> str:
-    """Where an empty Redis of each kind is."""
-    match request.param:
-        case "standalone":
-            server: RedisServer = request.getfixturevalue("server")
-            return server.url
-        case "sentinel":
-            sentinel: RedisSentinel = request.getfixturevalue("sentinel")
-            return sentinel.url
-    cluster: RedisCluster = request.getfixturevalue("cluster")
-    return cluster.url
 
 
 async def test_a_right_code_approves_once(url: str) -> None:

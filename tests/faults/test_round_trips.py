@@ -68,9 +68,10 @@ async def receipt(one: World, sent: Sent, status: str = "delivered") -> None:
     assert (await one.receipts.post(path, content=body, headers=signed(body))).status_code == 200
 
 
-async def test_a_life_takes_the_fewest_trips(server: RedisServer) -> None:
+@pytest.mark.parametrize("events", [None, {}], ids=["without events", "with events"])
+async def test_a_life_takes_the_fewest_trips(server: RedisServer, events: object) -> None:
     """A create takes two, its delivery two, a receipt one, a check two, and a check of what is over one."""
-    async with warm(server) as one:
+    async with warm(server, events=events) as one:
         assert await trips(one, one.post("/verifications", {"to": NUMBER})) == 2
         found = (await one.post("/verifications", {"to": NUMBER})).json()["id"]
         assert await trips(one, one.service.deliveries.run(found)) == 2

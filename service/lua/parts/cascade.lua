@@ -21,10 +21,12 @@ local function progress(v, now, n, d, status, reason)
   local since = int(now - num(v, 'created'))
   d.status, d.reason = status, reason or '-'
   if d.sent == '-' and status ~= 'rejected' then d.sent = since end
-  if status == 'delivered' or (status == 'read' and d.delivered == '-') then d.delivered = since end
+  local arrived = status == 'delivered' or (status == 'read' and d.delivered == '-')
+  if arrived then d.delivered = since end
   keep(v, n, d)
   note(v, now, 'delivery.' .. status, n, reason)
   if d.provider ~= '-' and v.f.n == n then put(v, 'ask', nil) end -- it was asked for before its provider was
+  if arrived then publish(v, now, 'verification.delivered', n) end
   return true
 end
 
@@ -90,7 +92,9 @@ local function advance(v, now, cause, pointless, lease)
   local step, channel = following(v, pointless)
   while step do
     tell(v, 'advanced', delivery(v, v.f.n).channel .. ' ' .. channel .. ' ' .. cause)
-    cause = queue(v, now, step, cause, lease)
+    local shut = queue(v, now, step, cause, lease)
+    publish(v, now, 'verification.advanced', v.f.n, cause)
+    cause = shut
     put(v, 'ask', 1) -- nobody asked for this one: the guard is asked before it is sent
     if not cause then return true end
     step, channel = following(v, pointless)

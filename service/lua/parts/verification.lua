@@ -66,8 +66,22 @@ local function reply(outcome, number, v)
   return r
 end
 
+-- Puts an event down for its application, if that wants to know, with the change that it tells of: a relay moves it on.
+local UNTOLD, UNTOLD_TTL = 10000, 48 * 3600 * 1000
+local TOLD = {'app', 'country', 'purpose', 'to', 'meta', 'test'}
+
+local function publish(v, now, event, n, cause)
+  if not v.f.events then return end
+  local outbox = v.tag .. 'outbox'
+  local entry = {'id', v.id, 'type', event, 'at', int(now), 'n', n, 'cause', cause or '-'}
+  entry = give(give(entry, v, TOLD), v, {'d' .. n})
+  redis.call('XADD', outbox, 'MAXLEN', '~', UNTOLD, '*', unpack(entry))
+  redis.call('PEXPIRE', outbox, UNTOLD_TTL)
+end
+
 -- The timeline has an end, which only a caller who never stops could reach.
 local function note(v, now, event, n, cause)
+  if string.find(event, '^verification') then publish(v, now, event, v.f.n, cause) end
   if num(v, 'notes') >= MOST_EVENTS then return end
   put(v, 't' .. num(v, 'notes'), int(now - num(v, 'created')) .. ' ' .. event .. ' ' .. (n or '-') .. ' ' .. (cause or '-'))
   put(v, 'notes', num(v, 'notes') + 1)
