@@ -127,6 +127,7 @@ class Service:
         )
         self.schedule = Schedule(self.store, self.metrics, shards=shards, run=self.deliveries.run)
         optouts = OptOuts(self.store, ring, shards=shards)
+        feed = Feed(self.store, ring, self.metrics, applications=applications)
         self.verifications = Verifications(
             self.store,
             ring,
@@ -137,9 +138,9 @@ class Service:
             shards=shards,
             nudge=self.schedule.nudge,
             used=self.deliveries.used,
+            blocked=feed.blocked,
             guard=self.guard,
         )
-        feed = Feed(self.store, ring, self.metrics, applications=applications)
         self.events = Events(
             Relay(self.store, ring, feed, shards=shards),
             Poster(self.store, ring, self._door, self.metrics),

@@ -11,9 +11,9 @@ a number's shard, `<h>` its keyed hash):
     message id), `f<n>` (that id itself, where the provider wants to hear of approvals), `t<k>` `notes` (the timeline),
     `number` (the keyed hash), `bind` (a keyed hash of own code and transaction), `country` `purpose` `locale`,
     `feedback` `own` `test`, `ask` (the guard is asked before the current delivery goes out), `events` (whether they are
-    wanted); the hashed `code`; and sealed, bound to the id: `to` (the masked number), `meta` (the caller's metadata), `guard`
-    (what was charged for it), `secret` (number and code) and `extra` (what else the text needs). The last three, `code`
-    and `bind` go when the verification ends. It lives for twice its TTL.
+    wanted); the hashed `code`; and sealed, bound to the id: `to` (the masked number), `meta` (the caller's metadata),
+    `guard` (what was charged for it), `secret` (number and code) and `extra` (what else the text needs). The last
+    three, `code` and `bind` go when the verification ends. It lives for twice its TTL.
 `{v<s>}:number:<h>:<application>` (string)
     The id of the number's latest verification. Lives as long as that.
 `{v<s>}:rates:<h>` (hash)

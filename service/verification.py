@@ -15,7 +15,7 @@ answers are given names. Refusals are values.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 import orjson
 
@@ -63,6 +63,7 @@ class Verifications:
         shards: int,
         nudge: Callable[[str], None],
         used: Callable[[Fields, bool], None],
+        blocked: Callable[[Application, Start, Refusal], Awaitable[None]],
         guard: Guard,
     ) -> None:
         self._store = store
@@ -74,6 +75,7 @@ class Verifications:
         self._shards = shards
         self._nudge = nudge
         self._used = used
+        self._blocked = blocked
         self._guard = guard
 
     async def start(self, application: Application, wanted: Start) -> Started | Refusal:
@@ -101,7 +103,7 @@ class Verifications:
             # What was answered before is answered again, whatever is thought of it now.
             past = elder if elder.replayed else await self._past(application, wanted, memory)
             if past.outcome == "gone":
-                return self._refused(application, number.country, _blocked(heard))
+                return await self._turned_away(application, wanted, _blocked(heard))
             return self._started(application, number.country, past)
         answer = await self._begin(application, wanted, plan, memory, elder, heard)
         if answer.outcome not in {"started", "joined"} or answer.replayed:
@@ -444,6 +446,12 @@ class Verifications:
     def _count(self, found: Verification, result: str) -> None:
         name = f"test_{result}" if found.test else result
         self._metrics.verification(found.application, found.country, name).inc()
+
+    async def _turned_away(self, application: Application, wanted: Start, refusal: Refusal) -> Refusal:
+        """What the guard refused, which has no verification that could tell of it."""
+        if refusal.code == "blocked":
+            await self._blocked(application, wanted, refusal)
+        return self._refused(application, wanted.number.country, refusal)
 
     def _refused(self, application: Application, country: str, refusal: Refusal) -> Refusal:
         self._metrics.verification(application.name, country, refusal.code).inc()

@@ -13,6 +13,7 @@ import pytest
 from fakeredis import FakeAsyncRedis
 
 from service.events import TYPES
+from service.events.feed import MOST_LINES
 from tests.world import (
     KEY,
     NEXT_SECRET_KEY,
@@ -147,9 +148,46 @@ async def test_an_undeliverable_verification_is_told_and_what_revives_it() -> No
         assert await told(one) == named("created", "undeliverable", "delivered")
 
 
+async def test_what_the_guard_refused_is_told_by_some_of_it() -> None:
+    """It belongs to no verification. An attack leaves room for other events."""
+    guard = {"guard": {"mode": "enforce", "limits": {"number": []}}}
+    async with world(events=POSTED | {"types": ["verification.blocked"]}, _top=guard) as one:
+        answers = [await one.post("/verifications", {"to": f"+447400123{n:03}"}) for n in range(4)]
+        assert {answer.status_code for answer in answers} == {201}
+        body = {"to": "+447400123999", "channel": "voice", "purpose": "signup", "metadata": {"user": "4711"}}
+        problem = (await one.post("/verifications", body)).json()
+        await one.work()
+        [event] = one.subscriber.taken
+        assert event["type"] == "verification.blocked"
+        assert event["data"] == {
+            "id": None,
+            "application": "shop",
+            "to": "+44******3999",
+            "country": "GB",
+            "purpose": "signup",
+            "n": None,
+            "channel": "voice",
+            "provider": None,
+            "cause": problem["reasons"][0]["rule"],
+            "decision_id": problem["decision_id"],
+            "test": False,
+            "metadata": {"user": "4711"},
+        }
+        for n in range(69):
+            assert (await one.post("/verifications", {"to": f"+447400123{n + 100}"})).status_code == 403
+        await one.work()
+        assert len(one.subscriber.taken) == 60
+        labels = {"application": "shop", "event": "verification.blocked"}
+        assert one.metric("otp_events_total", **labels, result="full") == 10
+        await one.travel(61)
+        await one.post("/verifications", {"to": "+447400123998"})
+        await one.work()
+        assert len(one.subscriber.taken) == 61
+
+
 async def test_every_type_has_been_seen() -> None:
     """The tests above name each."""
-    seen = {*named("created", "advanced", "delivered", "approved", "undeliverable"), *named(*ENDS)}
+    seen = {*named("blocked", "created", "advanced", "delivered", "approved", "undeliverable"), *named(*ENDS)}
     assert seen == set(TYPES)
 
 
@@ -323,6 +361,25 @@ async def test_whatever_is_no_success_is_tried_again(broken: Callable[[dict[str,
         one.subscriber.answer = lambda _: 202
         await one.travel(6)
         assert len(one.subscriber.taken) == 1
+
+
+async def test_a_dead_url_does_not_fill_redis() -> None:
+    """Beyond so many verifications events are only kept, and those of verifications in line still follow in it."""
+    client: Any = FakeAsyncRedis()
+    async with world(client=client, events=POSTED) as one:
+        one.subscriber.answer = lambda _: 500
+        started = await one.create()
+        later = one.service.store.clock() * 1000 + DAY
+        await client.zadd("{e:shop}:lines", {f"ver_{n}": later for n in range(MOST_LINES)})
+        await one.create(OTHER_NUMBER)
+        await one.check(started["id"], one.gateway.sent[0].code)
+        await one.work()
+        assert len(set(one.subscriber.ids)) == 1
+        assert await told(one) == named("created", "created", "approved")
+        assert one.metric("otp_events_total", application="shop", event="verification.created", result="full") == 1
+        one.subscriber.answer = lambda _: 200
+        await one.travel(6)
+        assert [event["type"] for event in one.subscriber.taken] == named("created", "approved")
 
 
 async def test_a_relay_that_died_after_it_appended_repeats_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -9,9 +11,11 @@ import orjson
 
 from service.answer import Fields
 from service.record import bound, moment, rfc3339
+from service.requests import Refusal, Start
 from service.sealing import KeyRing
 
 Type = Literal[
+    "verification.blocked",
     "verification.created",
     "verification.delivered",
     "verification.advanced",
@@ -29,7 +33,8 @@ TYPES: tuple[Type, ...] = get_args(Type)
 class Event:
     """An event as it is kept: its body is sealed, for it has a masked number and the caller's metadata.
 
-    `subject` is the verification, whose events keep their order. `at` is in ms of Redis' clock.
+    `subject` is the verification, whose events keep their order, or the event itself where there is none. `at` is in ms
+    of Redis' clock.
     """
 
     id: str
@@ -39,9 +44,17 @@ class Event:
     sealed: bytes = field(repr=False)
 
     @classmethod
-    def seal(cls, ring: KeyRing, name: str, fields: Fields) -> Event:
+    def compose(
+        cls, ring: KeyRing, name: str, kind: str, at: int, data: Mapping[str, object], subject: str = ""
+    ) -> Event:
+        """An event of this type; `subject` is the event itself unless it is given."""
+        body = orjson.dumps({"type": kind, "timestamp": rfc3339(moment(at)), "data": data})
+        return cls(name, kind, at, subject or name, ring.writer.seal(body, bound(name, "event")))
+
+    @classmethod
+    def told(cls, ring: KeyRing, name: str, fields: Fields) -> Event:
         """The event that an entry of an outbox tells of; raises Unreadable when a key has left the ring."""
-        verification, kind, at = fields.text("id"), fields.text("type"), fields.number("at")
+        verification = fields.text("id")
         n = fields.number("n")
         _, channel, provider, *_ = (fields.text(f"d{n}") or "- - -").split(" ")
         to, metadata = fields.raw("to"), fields.raw("meta")
@@ -58,8 +71,26 @@ class Event:
             "test": bool(fields.text("test")),
             "metadata": orjson.loads(ring.open(metadata, bound(verification, "meta"))) if metadata else {},
         }
-        body = orjson.dumps({"type": kind, "timestamp": rfc3339(moment(at)), "data": data})
-        return cls(name, kind, at, verification, ring.writer.seal(body, bound(name, "event")))
+        return cls.compose(ring, name, fields.text("type"), fields.number("at"), data, verification)
+
+    @classmethod
+    def refused(cls, ring: KeyRing, at: int, application: str, wanted: Start, refusal: Refusal) -> Event:
+        """The event of a verification that the guard did not let begin."""
+        data = {
+            "id": None,
+            "application": application,
+            "to": wanted.number.masked,
+            "country": wanted.number.country,
+            "purpose": wanted.purpose,
+            "n": None,
+            "channel": wanted.channel,
+            "provider": None,
+            "cause": refusal.reasons[0].rule,
+            "decision_id": refusal.decision,
+            "test": False,
+            "metadata": dict(wanted.metadata),
+        }
+        return cls.compose(ring, f"evt_{os.urandom(10).hex()}", "verification.blocked", at, data)
 
     @classmethod
     def unpacked(cls, raw: bytes) -> Event:

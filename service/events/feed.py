@@ -11,6 +11,7 @@ from service.application import Application
 from service.errors import Unreadable
 from service.events.event import Event
 from service.metrics import Metrics
+from service.requests import Refusal, Start
 from service.sealing import KeyRing
 from service.store import Store
 
@@ -22,6 +23,8 @@ LINE_MS = 2 * 24 * 3600 * 1000
 """How long a line lives after its last event: longer than any event waits in it."""
 MOST_LINES = 50_000
 """Verifications whose events wait to be posted to one application: what Redis may fill with while its URL is dead."""
+MOST_REFUSALS = 60
+"""Verifications of an application whose refusal is told of in a minute, by each replica."""
 _KEEP = 1_000
 """Events that a stream keeps of an application that has no subscription here."""
 
@@ -44,11 +47,12 @@ class Feed:
         self._ring = ring
         self._metrics = metrics
         self._applications = applications
+        self._refusals: dict[str, tuple[float, int]] = {}
 
     async def append(self, application: str, shard: str, moved: Sequence[tuple[str, Event]]) -> None:
         """Append events, each with its id in the outbox of the shard, but those that were moved before.
 
-        Raises Unavailable.
+        Where an event comes from no outbox, its id there and the shard are empty. Raises Unavailable.
         """
         known = self._applications.get(application)
         # Without a subscription here another replica may know of one: what nobody posts ends with its line.
@@ -60,6 +64,22 @@ class Feed:
         for (_, event), outcome in zip(moved, await self._store.rows("events_append", keys, args), strict=True):
             if outcome != b"known":
                 self._metrics.event(application, event.type, outcome.decode()).inc()
+
+    async def blocked(self, application: Application, wanted: Start, refusal: Refusal) -> None:
+        """Tell that the guard refused to start a verification; raises Unavailable.
+
+        An attack is told of by some of its refusals: all of them would push everything else out of the stream.
+        """
+        if application.events is None:
+            return
+        now = self._store.clock()
+        event = Event.refused(self._ring, round(now * 1000), application.name, wanted, refusal)
+        minute, count = self._refusals.get(application.name, (0.0, 0))
+        self._refusals[application.name] = minute, count = now // 60, count + 1 if minute == now // 60 else 1
+        if count > MOST_REFUSALS:
+            self._metrics.event(application.name, event.type, "full").inc()
+        else:
+            await self.append(application.name, "", [("", event)])
 
     async def read(self, application: str, after: str, limit: int) -> Page:
         """So many events at most behind a cursor; raises Unavailable.

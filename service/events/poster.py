@@ -57,7 +57,7 @@ class Poster:
         self._metrics.events_waiting(application.name).set(lines)
         for line, tries, raw in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
             self._under_way[application.name] += 1
-            work = self._work(application, line.decode(), tries, Event.unpacked(raw))
+            work = self._work(application, line.decode(), tries, raw)
             task = asyncio.get_running_loop().create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -68,16 +68,17 @@ class Poster:
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
-    async def _work(self, application: Application, line: str, tries: int, first: Event) -> None:
+    async def _work(self, application: Application, line: str, tries: int, first: bytes) -> None:
         """Post the events of a line, until one is not taken."""
-        event: Event | None = first
+        rows = [first]
         keys = [key(application.name, what) for what in ("lines", "tries", f"line:{line}")]
         try:
-            while event is not None:
+            while rows:
+                event = Event.unpacked(rows[0])
                 pause = await self._post(application, event, tries)
                 wait = -1 if pause is None else pause * 1000
                 rows = await self._store.rows("events_settle", keys, [line, event.id, wait, LEASE_MS, LINE_MS])
-                event, tries = Event.unpacked(rows[0]) if rows else None, 0
+                tries = 0
         except VerifydError as error:
             logger.warning("events are left to their lease", extra={"fields": {"line": line, "error": str(error)}})
         except Exception:  # a defect must not end in silence; the lease brings the line back

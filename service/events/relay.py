@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 from service import ids
 from service.answer import Fields
-from service.errors import Unreadable
 from service.events.event import Event
 from service.events.feed import Feed
 from service.sealing import KeyRing
@@ -54,8 +52,7 @@ class Relay:
 
     def _event(self, name: str, fields: Fields) -> Event | None:
         try:
-            return Event.seal(self._ring, name, fields)
-        except Unreadable as error:
-            about: dict[str, Any] = {"verification": fields.text("id"), "error": str(error)}
-            logger.error("an event is lost", extra={"fields": about})
+            return Event.told(self._ring, name, fields)
+        except Exception:  # one that cannot be read must not hold back its whole shard
+            logger.exception("an event is lost", extra={"fields": {"verification": fields.text("id")}})
             return None

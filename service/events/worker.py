@@ -56,12 +56,12 @@ class Events:
         if moved := await self._relay.move():
             self._poster.stir.set()
         if moved < BACKLOG:
-            await _either(self._stopping)
+            await _wait(self._stopping)
 
     async def _post(self) -> None:
         self._poster.stir.clear()
         await asyncio.gather(*[self._poster.begin(application) for application in self._posting])
-        await _either(self._poster.stir)
+        await _wait(self._poster.stir)
 
     async def _forever(self, act: Callable[[], Awaitable[None]]) -> None:
         while not self._stopping.is_set():
@@ -69,13 +69,13 @@ class Events:
                 await act()
             except VerifydError as error:
                 logger.warning("events wait: Redis is away", extra={"fields": {"error": str(error)}})
-                await _either(self._stopping)
+                await _wait(self._stopping)
             except Exception:  # a defect must not end the worker
                 logger.exception("events wait")
-                await _either(self._stopping)
+                await _wait(self._stopping)
 
 
-async def _either(event: asyncio.Event) -> None:
+async def _wait(event: asyncio.Event) -> None:
     """Wait until an event is set, or for a sweep."""
     try:
         async with asyncio.timeout(SWEEP):

@@ -60,6 +60,26 @@ async def _life(pair: tuple[World, World], n: int) -> str:
     return name
 
 
+async def test_events_go_on_when_redis_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    """The worker of events outlives that it was away, and says so."""
+    with RedisServer() as server:
+        async with world(_top=FREE | {"redis": server.url}, events=POSTED) as one:
+            await one.post("/verifications", {"to": "+447400210099"})
+            server.stop()
+            one.service.events.start()
+
+            async def said() -> bool:
+                return "events wait: Redis is away" in caplog.messages
+
+            await until(said, "the worker tells")
+            server.start()
+
+            async def told() -> bool:
+                return len(one.subscriber.taken) == 1
+
+            await until(told, "the event is told")
+
+
 async def test_replicas_that_are_killed_lose_no_event_and_repeat_none(server: RedisServer) -> None:
     """What was started is in the feed once, however often those who move it die."""
     configuration = table(countries=["GB"], events={}, _top={"redis": server.url, "shards": 4})
