@@ -38,7 +38,7 @@ lock: ## Upgrade the pinned packages to their newest; needs Python 3.11
 	.tools/lock/bin/python -c "import tomllib; \
 	  print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'], sep='\n')" >.tools/lock/dev.in
 	echo async-timeout >.tools/lock/oldest.in
-	$(COMPILE) --output-file requirements.lock pyproject.toml .tools/lock/oldest.in
+	$(COMPILE) --extra otel --output-file requirements.lock pyproject.toml .tools/lock/oldest.in
 	$(COMPILE) --output-file requirements-dev.lock --constraint requirements.lock pyproject.toml .tools/lock/*.in
 	$(COMPILE) --output-file requirements-build.lock --constraint requirements-dev.lock \
 	  --build-deps-for editable --only-build-deps pyproject.toml

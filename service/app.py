@@ -59,6 +59,7 @@ from service.schedule import Schedule
 from service.sealing import KEY_BYTES, KeyRing
 from service.store import Store, connect
 from service.texts import Texts
+from service.tracing import OFF, Tracing, to_collector
 from service.verification import Verifications
 from service.waits import Waits
 
@@ -71,7 +72,8 @@ _AUTO_START = 20.0
 class Service:
     """Everything, built and connected.
 
-    `client`, `transport` and `sleep` replace Redis, the network and the passing of the simulator's time in tests.
+    `client`, `transport`, `sleep` and `tracing` replace Redis, the network, the passing of the simulator's time and the
+    collector in tests.
     """
 
     def __init__(
@@ -81,14 +83,17 @@ class Service:
         client: Redis | RedisCluster | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        tracing: Tracing | None = None,
     ) -> None:
         self.config = config
         server, shards = config.settings.server, config.settings.shards
         applications = {name: application(name, config) for name in config.settings.applications}
         public_url = server.public_url or f"http://{server.receipts}"
         self.metrics = Metrics()
+        traces = config.settings.tracing
+        self._tracing = tracing or to_collector(traces.endpoint, service=traces.service, ratio=traces.ratio)
         redis = client or connect(config.settings.redis.get_secret_value())
-        self.store = Store(redis, self.metrics.observe_script, embedded=config.embedded)
+        self.store = Store(redis, self.metrics.observe_script, tracing=self._tracing, embedded=config.embedded)
         ring = KeyRing(_ring_keys(config))
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
         guard = config.settings.guard
@@ -104,7 +109,8 @@ class Service:
                 Mail: Smtp(),
                 Submit: self._smpp,
                 Simulation: Player(inbox, terminal, sleep),
-            }
+            },
+            self._tracing,
         )
         steps = {step for one in applications.values() for step in one.steps}
         self.circuits = Circuits(
@@ -124,8 +130,11 @@ class Service:
             providers=config.providers,
             receipts_url=public_url,
             guard=self.guard,
+            tracing=self._tracing,
         )
-        self.schedule = Schedule(self.store, self.metrics, shards=shards, run=self.deliveries.run)
+        self.schedule = Schedule(
+            self.store, self.metrics, shards=shards, run=self.deliveries.run, tracing=self._tracing
+        )
         optouts = OptOuts(self.store, ring, shards=shards)
         feed = Feed(self.store, ring, self.metrics, applications=applications)
         self.verifications = Verifications(
@@ -162,7 +171,11 @@ class Service:
             (server.ops, ops),
         ):
             routes.setdefault(address, []).extend(some)
-        self.listeners = {address: Listener(some, self.metrics) for address, some in routes.items()}
+        self.listeners = {
+            # Probes come every few seconds: a trace of each would bury the others.
+            address: Listener(some, self.metrics, self._tracing if address in {server.api, server.receipts} else OFF)
+            for address, some in routes.items()
+        }
 
     async def _receive(self, provider: str, receipts: Sequence[Receipt]) -> None:
         """Take receipts from within; raises Unavailable."""
@@ -200,6 +213,7 @@ class Service:
                 await self.deliveries.stop()
                 await self._waits.stop()
                 await self.events.stop()
+                await self._tracing.stop()
         except TimeoutError:
             logger.warning("the grace period is over: deliveries are left to their leases, feedback untold")
         await self._door.close()

@@ -45,6 +45,7 @@ from service.record import bound, moment
 from service.schedule import LEASE_MS
 from service.sealing import KeyRing
 from service.store import Store
+from service.tracing import OFF, Tracing
 from service.waits import Waits
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class Deliveries:
         providers: Mapping[str, Provider],
         receipts_url: str,
         guard: Guard,
+        tracing: Tracing = OFF,
     ) -> None:
         self._store = store
         self._ring = ring
@@ -94,6 +96,7 @@ class Deliveries:
         self._providers = providers
         self._receipts_url = receipts_url
         self._guard = guard
+        self._tracing = tracing
         self._under_way: Counter[str] = Counter()
         self._telling: set[asyncio.Task[bool]] = set()
 
@@ -402,10 +405,12 @@ class Deliveries:
     def _tell(
         self, what: str, verification: str, n: int, channel: str, provider: str, country: str, status: str, reason: str
     ) -> None:
-        """Count and log a step of a delivery."""
+        """Count, log and trace a step of a delivery."""
         self._metrics.delivery(provider, channel, country, status, reason).inc()
         fields = {"verification": verification, "n": n, "channel": channel, "provider": provider}
-        logger.info(what, extra={"fields": fields | {"status": status, "reason": reason or None}})
+        fields |= {"status": status, "reason": reason or None}
+        logger.info(what, extra={"fields": fields})
+        self._tracing.event(what, fields)
 
 
 async def _nothing() -> None:

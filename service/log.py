@@ -16,6 +16,8 @@ from typing import Any
 import orjson
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+trace: ContextVar[tuple[str, str] | None] = ContextVar("trace", default=None)
+"""The ids of the trace and of the span in it that a line belongs to, in hex; set by `service.tracing`."""
 _about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)
 
 
@@ -47,6 +49,8 @@ class JsonFormatter(logging.Formatter):
         }
         if (current := request_id.get()) is not None:
             line["request_id"] = current
+        if (ids := trace.get()) is not None:
+            line["trace_id"], line["span_id"] = ids
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = _frames(record.exc_info)

@@ -13,12 +13,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from service import ids
 from service.errors import VerifydError
 from service.metrics import Metrics
 from service.store import Store
+from service.tracing import OFF, Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +38,27 @@ _LEASE_MARGIN = 12.0
 Run = Callable[[str], Awaitable[float | None]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job that is leased to this process until soon after `latest`, and what was traced when it was set in motion."""
+
+    verification: str
+    latest: float
+    cause: object
+
+
+_END = _Job("", 0.0, None)
+
+
 class Schedule:
     """Claims jobs and runs them. `run(id)` returns in how many seconds that verification is due next, if it is."""
 
-    def __init__(self, store: Store, metrics: Metrics, *, shards: int, run: Run) -> None:
+    def __init__(self, store: Store, metrics: Metrics, *, shards: int, run: Run, tracing: Tracing = OFF) -> None:
         self._store = store
         self._metrics = metrics
         self._run = run
-        self._ready: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
+        self._tracing = tracing
+        self._ready: asyncio.Queue[_Job] = asyncio.Queue()
         self._overflow: list[str] = []
         self._shards = shards
         self._soon: dict[int, float] = {}
@@ -58,7 +73,8 @@ class Schedule:
         if self._ready.qsize() >= _BACKLOG or self._stopping:
             self._overflow.append(verification)  # the next sweep gives it back
         else:
-            self._ready.put_nowait((verification, time.monotonic() + LEASE_MS / 1000 - _LEASE_MARGIN))
+            latest = time.monotonic() + LEASE_MS / 1000 - _LEASE_MARGIN
+            self._ready.put_nowait(_Job(verification, latest, self._tracing.here()))
 
     def start(self) -> None:
         """Begin to work."""
@@ -71,9 +87,9 @@ class Schedule:
         self._stopping = True
         self._stir.set()
         while not self._ready.empty():
-            self._overflow.append(self._ready.get_nowait()[0])
+            self._overflow.append(self._ready.get_nowait().verification)
         for _ in range(_CONCURRENCY):
-            self._ready.put_nowait(("", 0.0))
+            self._ready.put_nowait(_END)
         await self._give_back()
         await asyncio.gather(*self._tasks)
         await self._give_back()
@@ -86,7 +102,9 @@ class Schedule:
             if self._ready.empty():
                 return
             while not self._ready.empty():
-                await self._run(self._ready.get_nowait()[0])
+                job = self._ready.get_nowait()
+                with self._tracing.job(job.verification, job.cause):
+                    await self._run(job.verification)
 
     def stuck(self) -> bool:
         """Whether the loop that looks for jobs has not come around for too long, though Redis may be there."""
@@ -159,24 +177,29 @@ class Schedule:
 
     async def _work_forever(self) -> None:
         while True:
-            verification, latest = await self._ready.get()
-            if not verification:
+            job = await self._ready.get()
+            if job is _END:
                 return
-            if (left := latest - time.monotonic()) < 0:
+            if (left := job.latest - time.monotonic()) < 0:
                 # Too little is left of the lease for a whole send; what is left of it is enough to give the job back.
                 if left + _LEASE_MARGIN > 1:
-                    self._overflow.append(verification)
+                    self._overflow.append(job.verification)
                 continue
+            await self._do(job)
+
+    async def _do(self, job: _Job) -> None:
+        about = {"verification": job.verification}
+        with self._tracing.job(job.verification, job.cause) as span:
             try:
-                soon = await self._run(verification)
+                soon = await self._run(job.verification)
             except VerifydError as error:
-                logger.warning(
-                    "a job is left to its lease", extra={"fields": {"verification": verification, "error": str(error)}}
-                )
-            except Exception:  # one broken job must not end the worker; its lease brings it back
-                logger.exception("a job failed", extra={"fields": {"verification": verification}})
+                span.failed(error)
+                logger.warning("a job is left to its lease", extra={"fields": about | {"error": str(error)}})
+            except Exception as error:  # one broken job must not end the worker; its lease brings it back
+                span.failed(error)
+                logger.exception("a job failed", extra={"fields": about})
             else:
-                shard = ids.shard_of(verification)
+                shard = ids.shard_of(job.verification)
                 if soon is not None and shard is not None:
                     self._expect(shard, soon)
 

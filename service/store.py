@@ -99,6 +99,7 @@ from redis.retry import Retry
 
 from service.answer import Answer
 from service.errors import Unavailable
+from service.tracing import OFF, Span, Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -155,12 +156,13 @@ def _script(name: str) -> Script:
 
 
 class _Call:
-    __slots__ = ("began", "command", "future", "script")
+    __slots__ = ("began", "command", "future", "script", "span")
 
-    def __init__(self, script: Script, command: Command, future: asyncio.Future[list[Any]]) -> None:
+    def __init__(self, script: Script, command: Command, future: asyncio.Future[list[Any]], span: Span) -> None:
         self.script = script
         self.command = command
         self.future = future
+        self.span = span
         self.began = time.perf_counter()
 
 
@@ -187,6 +189,7 @@ class Store:
         client: Redis | RedisCluster,
         observe: Observe = lambda _script, _seconds: None,
         *,
+        tracing: Tracing = OFF,
         embedded: bool = False,
     ) -> None:
         self._client = client
@@ -195,6 +198,7 @@ class Store:
         self._pool: Any = client.connection_pool if isinstance(client, Redis) else None
         self._embedded = embedded
         self._observe = observe
+        self._tracing = tracing
         self._lanes: dict[str, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._looked = 0.0
@@ -223,12 +227,15 @@ class Store:
 
     def tell(self, act: Act) -> None:
         """Run a script whose answer nobody waits for; when Redis is away it is lost."""
-        self._begin(*act).future.add_done_callback(_lost)
+        call = self._begin(*act)
+        with call.span:  # which lasts while anybody waits
+            call.future.add_done_callback(_lost)
 
     def _begin(self, name: str, keys: Sequence[str], args: Sequence[Field]) -> _Call:
         script = _script(name)
         loop = asyncio.get_running_loop()
-        call = _Call(script, ("EVALSHA", script.sha, len(keys), *keys, *args), loop.create_future())
+        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        call = _Call(script, command, loop.create_future(), self._tracing.script(name))
         lane = self._lane(keys[0])
         lane.waiting.append(call)
         if len(lane.waiting) == 1 and lane.in_flight < _IN_FLIGHT:
@@ -236,7 +243,8 @@ class Store:
         return call
 
     async def _end(self, call: _Call) -> list[Any]:
-        answer = await call.future
+        with call.span:
+            answer = await call.future
         self._observe(call.script.name, time.perf_counter() - call.began)
         return answer
 

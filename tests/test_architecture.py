@@ -24,7 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"application", "circuit", "code", "idempotency", "optout", "record", "schedule", "tally", "waits"}),
     frozenset({"guard"}),
     frozenset({"cascade", "door", "phone", "sealing", "store"}),
-    frozenset({"provider", "texts"}),
+    frozenset({"provider", "texts", "tracing"}),
     frozenset({"answer", "errors", "ids", "log", "metrics", "segments", "stopwords"}),
 )
 """From the top to the ground. A room is a module or a package: it imports from lower floors only, and from itself."""
@@ -52,6 +52,7 @@ DOORS = {
         "app": "puts the routes of several listeners together, so it names the type",
     },
     "uvicorn": {"app": "starts the listeners", "api": "bounds what its protocol takes"},
+    "opentelemetry": {"tracing": "hands spans to a collector"},
     "socket": {"app": "opens the addresses to listen on"},
 }
 """What speaks to the outside, and the rooms that may, each with its reason."""

@@ -106,6 +106,11 @@ class Process:
         """Its standard error up to now."""
         return self._err.read_text()
 
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._running.pid
+
     def said(self, pattern: str) -> re.Match[str]:
         """Wait until it has said this, on either stream."""
 

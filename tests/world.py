@@ -23,6 +23,7 @@ from service import config
 from service.api.auth import digest
 from service.app import Service
 from service.providers import KINDS
+from service.tracing import Tracing
 
 NUMBER = "+447400123456"
 OTHER_NUMBER = "+447400123457"
@@ -312,13 +313,16 @@ def wrong(code: str) -> str:
 
 
 @asynccontextmanager
-async def world(*, client: Redis | RedisCluster | None = None, **changes: object) -> AsyncIterator[World]:
-    """A running world; `changes` as for `table`, `client` instead of the embedded store."""
+async def world(
+    *, client: Redis | RedisCluster | None = None, tracing: Tracing | None = None, **changes: object
+) -> AsyncIterator[World]:
+    """A running world; `changes` as for `table`, `client` instead of the embedded store, `tracing` of none."""
     subscriber = Subscriber()
     gateway = Gateway(vendors={SUBSCRIBER: subscriber})
     checked = config.check(table(**changes), KINDS, {})
     sleepers = Sleepers()
-    service = Service(checked, client=client, transport=httpx.MockTransport(gateway), sleep=sleepers.sleep)
+    transport = httpx.MockTransport(gateway)
+    service = Service(checked, client=client, transport=transport, sleep=sleepers.sleep, tracing=tracing)
     with time_machine.travel(datetime.now(UTC), tick=True) as clock:
         one = World(service, gateway, clock, sleepers, subscriber)
         try:

@@ -21,6 +21,7 @@ from service import log
 from service.api.problems import Problem, unavailable
 from service.errors import Unavailable, Unreadable
 from service.metrics import Metrics
+from service.tracing import NOWHERE, OFF, Span, Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Listener:
     """The ASGI application of one listening address."""
 
-    def __init__(self, routes: Sequence[Route], metrics: Metrics) -> None:
+    def __init__(self, routes: Sequence[Route], metrics: Metrics, tracing: Tracing = OFF) -> None:
         self.routes = tuple(routes)
         self._metrics = metrics
+        self._tracing = tracing
         # Most requests go to a few paths without parameters: they are found without asking every route.
         self._plain = {route.path: route for route in reversed(routes) if "{" not in route.path}
 
@@ -58,30 +60,38 @@ class Listener:
         about = log.begin(name)
         began = time.perf_counter()
         route = self._route(scope)
-        try:
-            response = await self._answer(request, route)
-        except ClientDisconnect:
-            return
-        response.headers["x-request-id"] = name
-        took = time.perf_counter() - began
-        path = route.path if isinstance(route, Route) else "none"
-        self._metrics.http_seconds(path, str(response.status_code)).observe(took)
-        if logger.isEnabledFor(logging.INFO):
-            about |= {
-                "method": scope["method"],
-                "route": path,
-                "status": response.status_code,
-                "ms": round(took * 1e3, 2),
-            }
-            logger.info("request", extra={"fields": about})
-        await response(scope, receive, send)
+        with self._span(request, route) as span:
+            try:
+                response = await self._answer(request, route)
+            except ClientDisconnect:
+                return
+            response.headers["x-request-id"] = name
+            took = time.perf_counter() - began
+            path = route.path if isinstance(route, Route) else "none"
+            self._metrics.http_seconds(path, str(response.status_code)).observe(took)
+            span.answered(response.status_code, about)
+            if logger.isEnabledFor(logging.INFO):
+                about |= {
+                    "method": scope["method"],
+                    "route": path,
+                    "status": response.status_code,
+                    "ms": round(took * 1e3, 2),
+                }
+                logger.info("request", extra={"fields": about})
+            await response(scope, receive, send)
+
+    def _span(self, request: Request, route: Route | Problem) -> Span:
+        """The span of a request; where nothing is, nothing is traced. A stranger's traces are no business of ours."""
+        if isinstance(route, Problem):
+            return NOWHERE
+        return self._tracing.request(request.method, route.path, {} if _from_stranger(route) else request.headers)
 
     async def _answer(self, request: Request, route: Route | Problem) -> Response:
         try:
             if isinstance(route, Problem):
                 raise route
             # Read before the clock runs: a slow caller is not a slow Redis.
-            most = MAX_WEBHOOK if route.path.startswith(("/receipts/", "/inbound/")) else MAX_BODY
+            most = MAX_WEBHOOK if _from_stranger(route) else MAX_BODY
             request.state.body = await _body(request, most)
             async with asyncio.timeout(SECONDS):
                 response: Response = await route.endpoint(request)
@@ -117,6 +127,11 @@ class Listener:
             methods = ", ".join(sorted(allowed))
             return Problem("method_not_allowed", f"use {methods}", headers={"allow": methods, **_CLOSE})
         return Problem("not_found", "there is nothing at this path", headers=_CLOSE)
+
+
+def _from_stranger(route: Route) -> bool:
+    """Whether it is a provider who calls, or somebody who poses as one."""
+    return route.path.startswith(("/receipts/", "/inbound/"))
 
 
 def _told(problem: Problem) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from service import code as codes
-from service import phone
+from service import phone, tracing
 from service.config.faults import Fault, join, meant, named_plainly
 from service.config.tables import Settings, Steps
 from service.errors import TextError
@@ -128,5 +128,10 @@ def _events(draft: Draft) -> Iterator[Fault]:
             yield f"{path}.events.url", "needed with a secret: without it nothing is signed"
 
 
-RULES: tuple[Rule, ...] = (_names, _cascades, _ring, _reachable, _api_keys, _texts, _types, _events)
+def _traced(draft: Draft) -> Iterator[Fault]:
+    if draft.settings.tracing.endpoint is not None and not tracing.available():
+        yield "tracing.endpoint", "its packages are not installed: pip install 'verifyd[otel]'"
+
+
+RULES: tuple[Rule, ...] = (_names, _cascades, _ring, _reachable, _api_keys, _texts, _types, _events, _traced)
 """All of them; each yields what breaks it."""

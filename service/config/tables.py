@@ -45,6 +45,12 @@ def _public_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _collector(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s?#@]+", value):
+        raise ValueError("write the address of a collector's OTLP over HTTP, for example http://collector:4318")
+    return value.rstrip("/").removesuffix("/v1/traces")
+
+
 def _redis(value: SecretStr) -> SecretStr:
     try:
         connect(value.get_secret_value())
@@ -188,6 +194,14 @@ class ApplicationTable(Section):
     events: EventsTable | None = None
 
 
+class TracingTable(Section):
+    """Where traces go, and how many."""
+
+    endpoint: Annotated[str, AfterValidator(_collector)] | None = None
+    service: Annotated[str, Field(min_length=1, max_length=100)] = "verifyd"
+    ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
 class Settings(Section):
     """The whole file, but for `[providers]`, whose tables are read by their kinds."""
 
@@ -197,6 +211,7 @@ class Settings(Section):
     secrets: Secrets = Secrets()
     applications: dict[str, ApplicationTable] = Field(default={})
     guard: Guard = Guard()
+    tracing: TracingTable = TracingTable()
 
     @property
     def embedded(self) -> bool:

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from service.errors import Undelivered
-from service.provider import Accepted, Message, Provider, Rejected, Request, Response
+from service.provider import Accepted, Message, Outgoing, Provider, Rejected, Request, Response
+from service.tracing import OFF, Tracing
 
 SECONDS = 10.0
 """The whole of a send: a provider that streams for ever ends like one that is silent."""
@@ -31,8 +32,9 @@ class Way(Protocol):
 class Door:
     """Sends for every provider; `ways` has the way for each type of request."""
 
-    def __init__(self, ways: Mapping[type, Way]) -> None:
+    def __init__(self, ways: Mapping[type, Way], tracing: Tracing = OFF) -> None:
         self._ways = ways
+        self._tracing = tracing
 
     async def send(self, provider: Provider, message: Message, now: datetime) -> Accepted | Rejected:
         """Hand a message to a provider. Whatever goes wrong on the way is a transient `provider_error`.
@@ -43,7 +45,7 @@ class Door:
         try:
             async with asyncio.timeout(SECONDS):
                 while True:
-                    answer = provider.read(await self._ways[type(outcome)].exchange(outcome))
+                    answer = provider.read(await self._exchange(outcome))
                     if isinstance(answer, (Accepted, Rejected)):
                         return answer
                     outcome = answer
@@ -54,9 +56,19 @@ class Door:
         """Tell a provider or an application something; whether it took it."""
         try:
             async with asyncio.timeout(SECONDS):
-                return (await self._ways[Request].exchange(request)).accepted
+                return (await self._exchange(request)).accepted
         except (Undelivered, TimeoutError):
             return False
+
+    async def _exchange(self, request: Outgoing) -> Response:
+        way = self._ways[type(request)]
+        if not isinstance(request, Request):
+            with self._tracing.exchange(type(request).__name__):
+                return await way.exchange(request)
+        with self._tracing.exchange(request.method, request.url) as span:
+            answer = await way.exchange(request)
+            span.answered(answer.status, {})
+        return answer
 
     async def close(self) -> None:
         """Close the connections of every way."""
