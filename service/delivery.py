@@ -98,7 +98,7 @@ class Deliveries:
         self._guard = guard
         self._tracing = tracing
         self._under_way: Counter[str] = Counter()
-        self._telling: set[asyncio.Task[bool]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def run(self, verification: str) -> float | None:
         """Do what is due for a verification; the seconds until it is due again, None when nothing is left."""
@@ -287,9 +287,15 @@ class Deliveries:
             if request is not None and request not in requests:
                 requests.append(request)
         for request in requests[: MOST_AT_ONCE - len(self._telling)]:
-            task = asyncio.get_running_loop().create_task(self._door.tell(request))
+            task = asyncio.get_running_loop().create_task(self._tell_use(request))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
+
+    async def _tell_use(self, request: Request) -> None:
+        try:
+            await self._door.tell(request)
+        except Exception:  # nobody waits for this: else it would be asyncio that tells of it, and `stop` that fails
+            logger.exception("a provider could not be told")
 
     async def stop(self) -> None:
         """Let what is being told be told, for as long as the door allows."""

@@ -45,7 +45,7 @@ class JsonFormatter(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         if (current := request_id.get()) is not None:
             line["request_id"] = current
@@ -67,10 +67,22 @@ def _frames(
 
 
 def set_up(level: str) -> None:
-    """Send everything to standard error as JSON. httpx and its kin speak up from warnings on: they log URLs."""
+    """Send everything to standard error as JSON; what libraries say, from warnings on.
+
+    What they say below that has secrets, whatever level they set themselves: httpx tells URLs, botocore what it signs.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(lambda record: _ours(record) or record.levelno >= logging.WARNING)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("smpplib").setLevel(logging.ERROR)  # it warns of each parameter that is a vendor's own
-    for chatty in ("httpx", "httpcore", "hpack", "uvicorn", "asyncio"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+
+
+def _ours(record: logging.LogRecord) -> bool:
+    return record.name.startswith("service.")
+
+
+def _message(record: logging.LogRecord) -> str:
+    """What is said; of a library the first line, since asyncio quotes an exception that nobody caught in the next."""
+    said = record.getMessage()
+    return said if _ours(record) else said.partition("\n")[0]
