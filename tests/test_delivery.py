@@ -187,6 +187,16 @@ async def test_a_receipt_before_the_answer_leaves_the_steps_wait_as_it_is(early:
         assert one.gateway.channels == ["voice"]
 
 
+async def test_a_late_failure_of_an_old_step_leaves_the_current_one_alone() -> None:
+    """Its step was left in silence, long ago; the message after it may still arrive."""
+    async with world() as one:
+        started = await one.create()
+        await one.travel(21)
+        await one.report(one.gateway.sent[0], "failed", "unreachable")
+        assert one.gateway.channels == ["sms", "whatsapp"]
+        assert await statuses(one, started["id"]) == ["failed", "accepted"]
+
+
 async def test_a_late_failure_of_an_old_step_can_leave_nothing_that_may_arrive() -> None:
     """Silence left hope for the first step; its failed receipt after all others failed takes it."""
     steps = [

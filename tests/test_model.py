@@ -55,8 +55,11 @@ RANK = {
     "read": 7,
 }
 LIVE = {"pending", "undeliverable"}
-STATUSES = st.sampled_from(["sent", "delivered", "read", "failed"])
+STATUSES = st.sampled_from(["failed", "sent", "failed", "read", "delivered"])
 REASONS = st.sampled_from(["unreachable", "landline", "not_on_channel", "invalid_number"])
+PROVIDERS = st.sampled_from(["at", "gw", "voice"])
+REFUSALS = st.sampled_from(["carrier_blocked", "carrier_blocked", "landline", "opted_out", "invalid_number"])
+EARLY = st.none() | st.none() | st.tuples(STATUSES, REASONS, st.integers(1, 3))
 POINTLESS = {"landline": {"sms", "whatsapp"}, "invalid_number": {"sms", "whatsapp", "voice"}}
 REMEMBERED = {"landline", "not_on_channel", "opted_out"}
 """Reasons that shut their channels for the number; a whole run takes less than the day for which they do."""
@@ -109,6 +112,12 @@ class Model:
     def sent(self) -> list[int]:
         """The deliveries that went to a provider."""
         return [n for n in range(len(self.deliveries)) if n not in self.skipped]
+
+    @property
+    def left_behind(self) -> list[int]:
+        """The deliveries before the latest that might still arrive."""
+        open_ones = {"accepted", "sent", "unknown"}
+        return [n for n, (_, _, status) in enumerate(self.deliveries[:-1]) if status in open_ones]
 
     def deliver(self, step: int, attempt: int = 0) -> bool:
         """Open a delivery on a step; its provider takes or refuses it at once. False where its channel is shut."""
@@ -268,24 +277,22 @@ class Lives(RuleBasedStateMachine):
         if self.model is not None:
             self.model.wake(self.now)
 
-    @rule(
-        provider=st.sampled_from(["at", "gw", "voice"]),
-        reason=st.sampled_from([None, None, "carrier_blocked", "landline", "opted_out", "invalid_number"]),
-    )
+    @rule(provider=PROVIDERS, reason=st.none() | REFUSALS)
     def a_provider_changes_its_mind(self, provider: str, reason: str | None) -> None:
         """From now on it refuses, or takes everything again."""
         self.vendors.refusing.pop(provider, None)
         if reason is not None:
             self.vendors.refusing[provider] = reason
 
-    @rule(early=st.none() | st.tuples(STATUSES, REASONS, st.integers(1, 3)))
+    @rule(early=EARLY)
     def receipts_are_faster_than_answers(self, early: tuple[str, str, int] | None) -> None:
         """Or slower again: a provider reports, so often, before it answers."""
         self.vendors.early = early
 
-    @initialize()
-    def create(self) -> None:
+    @initialize(refusing=st.dictionaries(PROVIDERS, REFUSALS, max_size=1))
+    def create(self, refusing: dict[str, str]) -> None:
         """Every life begins."""
+        self.vendors.refusing |= refusing
         self.create_or_resend(joining=False)
 
     @rule(joining=st.booleans())
@@ -338,11 +345,13 @@ class Lives(RuleBasedStateMachine):
                 model.status = "max_attempts_reached"
 
     @precondition(lambda self: self.model is not None)
-    @rule()
-    def cancel(self) -> None:
+    @rule(sure=st.sampled_from([False, False, True]))
+    def cancel(self, sure: bool) -> None:
         """The caller ends it."""
         model = self.model
         assert model is not None
+        if not sure:
+            return
         answer = self._run(self.one.post(f"/verifications/{model.id}/cancel"))
         assert answer.status_code == (404 if self._gone(model) else 200 if model.live else 409)
         if model.live:
@@ -354,18 +363,28 @@ class Lives(RuleBasedStateMachine):
         """Any receipts for any deliveries of any verification, in any order, as often as they like."""
         for back, status, reason in reports:
             sent = [(model, n) for model in self._all() for n in model.sent]
-            model, n = sent[-1 - back % len(sent)]
-            delivery = f"{model.id}.{n}"
-            if delivery in self.vendors.carried:
-                number = 1 + self.vendors.carried.index(delivery)
-                self._run(self._report_at(f"ATXid_{number}", status))
-            else:
-                report = next(one for one in self.one.gateway.sent if one.data["delivery"] == delivery)
-                self._run(self._report(report, status, reason))
-            self._run(self.one.work())
-            known = model.deliveries[n][1:] != ["at", "rejected"]
-            if known and not self._gone(model):
-                model.receive(n, status, reason)
+            self._receive(*sent[-1 - back % len(sent)], status, reason)
+
+    @precondition(lambda self: self.model is not None and self.model.left_behind)
+    @rule(status=STATUSES, reason=REASONS)
+    def late_receipt(self, status: str, reason: str) -> None:
+        """One for a delivery whose step was left, while it might still arrive."""
+        model = self.model
+        assert model is not None
+        self._receive(model, model.left_behind[0], status, reason)
+
+    def _receive(self, model: Model, n: int, status: str, reason: str) -> None:
+        delivery = f"{model.id}.{n}"
+        if delivery in self.vendors.carried:
+            number = 1 + self.vendors.carried.index(delivery)
+            self._run(self._report_at(f"ATXid_{number}", status))
+        else:
+            sent = next(one for one in self.one.gateway.sent if one.data["delivery"] == delivery)
+            self._run(self._report(sent, status, reason))
+        self._run(self.one.work())
+        known = model.deliveries[n][1:] != ["at", "rejected"]
+        if known and not self._gone(model):
+            model.receive(n, status, reason)
 
     @rule(seconds=st.sampled_from([1, 10, 21, 21, 31, 41, 61, 299]))
     def time_passes(self, seconds: int) -> None:
@@ -374,7 +393,7 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def the_service_is_where_the_model_is(self) -> None:
-        """Status, deliveries, and what is left: of the latest verification, and of the one before it."""
+        """Status, deliveries, what is left, each event once: of the latest verification, and of the one before it."""
         for model in self._all()[-2:]:
             answer = self._run(self.one.api.get(f"/verifications/{model.id}"))
             if self._gone(model):
@@ -385,6 +404,8 @@ class Lives(RuleBasedStateMachine):
             assert [[d["channel"], d["provider"], d["status"]] for d in found["deliveries"]] == model.deliveries
             assert found["checks_remaining"] == CHECKS - model.wrong - (model.status == "approved")
             assert found["sends_remaining"] == SENDS - model.sends
+            noted = [(line["event"], line["n"]) for line in found["timeline"] if line["n"] is not None]
+            assert len(noted) == len(set(noted))
 
     @invariant()
     def one_verification_has_one_code_and_each_delivery_one_message(self) -> None:
