@@ -279,7 +279,9 @@ class Guard:
         if judged:
             place = self._ring.writer.place(number.e164, self._shards)
             yield Look(ids.tag(place.shard), place.hash, self._number_rules, requested)
-        for (scope, value), limits in groupby(ask.limits if requested else (), lambda one: (one.scope, one.value)):
+        # Those of the number itself are taken by the script that sends, on its own tag.
+        limited = [one for one in ask.limits if one.scope != "number"] if requested else []
+        for (scope, value), limits in groupby(limited, lambda one: (one.scope, one.value)):
             hashed = self._ring.writer.fingerprint(b"limit", scope.encode(), value.encode())
             yield Limited(scope, f"{{l:{hashed}}}:rates", [limit.rate for limit in limits])
         if not judged:

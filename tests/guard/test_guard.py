@@ -188,6 +188,17 @@ async def test_limits_as_text_count_what_they_name() -> None:
         assert (await one.post("/verifications", {"to": "+447911234568"})).json()["limit"] == "prefix 1/1h"
 
 
+async def test_a_number_has_its_limits_once() -> None:
+    """With the pending verification's id, on or off."""
+    for mode in ("off", "enforce"):
+        async with world(**guarded(mode, limits={"number": ["2/1h"]}), resend_after=["0s"]) as one:
+            found = await one.create(NUMBER)
+            assert (await one.post("/verifications", {"to": NUMBER})).status_code == 200
+            answer = await one.post("/verifications", {"to": NUMBER})
+            problem = answer.json()
+            assert (answer.status_code, problem["limit"], problem["id"]) == (429, "number 2/1h", found["id"])
+
+
 async def test_a_further_step_is_asked_for_again_and_its_refusal_burns_no_code() -> None:
     """The cascade ends there; the code that is out can still be used."""
     async with world(**guarded()) as one:
