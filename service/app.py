@@ -161,7 +161,7 @@ class Service:
         events = EventsApi(feed, gate)
         replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
         receipts = ReceiptsApi(self.deliveries, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
-        ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits).routes()
+        ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits, self.guard).routes()
         if simulators := [one for one in config.providers.values() if isinstance(one, Simulator)]:
             ops += InboxApi(inbox, gate, is_open=all(one.open for one in simulators)).routes()
         routes: dict[str, list[routing.Route]] = {}

@@ -39,14 +39,7 @@ RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 FILLED_IN = {"$__rate_interval": "1m", "$__range": "1h", "$application": "shop", "$country": "GB"}
 FILLED_IN |= {"$provider": "console", "$channel": ".*"}
 """What Grafana puts into queries, and what a reader may choose."""
-PROMISED = {
-    "otp_guard_verdicts_total": ("counter", {"application", "country", "verdict", "rule"}),
-    "otp_guard_blocked_prefixes": ("gauge", {"country"}),
-    "otp_spend_total": ("counter", {"application", "channel", "country", "provider"}),
-    "otp_saved_total": ("counter", {"application", "country"}),
-}
-"""What the guard will expose."""
-WORDS = Vocabulary({**PROMISED, **NAMES}, RECORDED)
+WORDS = Vocabulary(NAMES, RECORDED)
 SCRAPED = """
 redis = "memory://"
 

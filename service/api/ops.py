@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from service.circuit import Circuits, Degraded
 from service.errors import Unavailable
+from service.guard.live import Guard
 from service.metrics import CONTENT_TYPE, Metrics
 from service.schedule import Schedule
 from service.store import Store
@@ -23,11 +24,12 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 class OpsApi:
     """What the platform asks."""
 
-    def __init__(self, store: Store, schedule: Schedule, metrics: Metrics, circuits: Circuits) -> None:
+    def __init__(self, store: Store, schedule: Schedule, metrics: Metrics, circuits: Circuits, guard: Guard) -> None:
         self._store = store
         self._schedule = schedule
         self._metrics = metrics
         self._circuits = circuits
+        self._guard = guard
         self._description = description()
 
     def routes(self) -> list[Route]:
@@ -72,6 +74,7 @@ class OpsApi:
         """Everything for Prometheus, written in a thread: it takes milliseconds."""
         with contextlib.suppress(Unavailable):
             await self._circuits.degraded()  # what another replica found out is up to date here as well
+            await self._guard.refresh()
         return Response(await asyncio.to_thread(self._metrics.exposition), headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, _request: Request) -> Response:

@@ -159,6 +159,7 @@ class Guard:
         self._metrics = metrics
         self._shards = shards
         self._proof = rules.proof
+        self._blocked: set[str] = set()
         levels, constants = asdict(rules), {name: getattr(rules, name) for name in _CONSTANTS}
         self.rules = orjson.dumps(constants | {name: levels[name] for name in AROUND})
         self._caller_rules = orjson.dumps(constants | {name: levels[name] for name in ("ip", "device")})
@@ -304,7 +305,9 @@ class Guard:
         """Count a decision, and log what was refused and what is nearly spent."""
         application, country = ask.policy.application, ask.number.country
         rule = decision.reasons[0].rule if decision.reasons else "none"
-        self._metrics.guard_verdict(application, country, decision.verdict, rule).inc()
+        enforced = decision.verdict == "allow" or ask.policy.mode == "enforce" or decision.limited is not None
+        verdict = decision.verdict if enforced else f"would_{decision.verdict}"
+        self._metrics.guard_verdict(application, country, verdict, rule).inc()
         for budget in hearing.alerts:
             logger.warning(
                 "a budget is nearly spent",
@@ -343,7 +346,18 @@ class Guard:
             acts.append(Act("prefixes_block", [f"{country_tag(country)}blocked"], blocked))
         *_, last = await self._store.together(acts)
         if blocked:
-            self._metrics.blocked_prefixes(country).set(last.number)
+            self._note_blocked(country, last)
+
+    async def refresh(self) -> None:
+        """Count again how many prefixes have no room, in the countries where some had none; raises Unavailable."""
+        countries = sorted(self._blocked)
+        acts = [Act("prefixes_block", [f"{country_tag(country)}blocked"]) for country in countries]
+        for country, answer in zip(countries, await self._store.together(acts), strict=True):
+            self._note_blocked(country, answer)
+
+    def _note_blocked(self, country: str, answer: Answer) -> None:
+        self._metrics.blocked_prefixes(country).set(answer.number)
+        (self._blocked.add if answer.number else self._blocked.discard)(country)
 
     def _explained(self, ask: Ask, decision: Decision, name: str) -> dict[str, Any]:
         signals = ask.signals

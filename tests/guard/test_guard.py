@@ -112,7 +112,7 @@ async def test_a_monitored_application_is_never_refused() -> None:
     """But what would have been is counted, logged and can be looked up."""
     async with world(**guarded("monitor")) as one:
         await fill(one, 6)
-        labels = {"application": "shop", "country": "GB", "verdict": "block", "rule": "block3"}
+        labels = {"application": "shop", "country": "GB", "verdict": "would_block", "rule": "block3"}
         assert one.metric("otp_guard_verdicts_total", **labels) == 2
 
 
@@ -395,3 +395,14 @@ async def held(one: World) -> list[dict[str, Any]]:
         "buckets"
     ]
     return found
+
+
+async def test_prefixes_that_have_room_again_leave_the_metric() -> None:
+    """When it is scraped."""
+    async with world(**guarded()) as one:
+        await fill(one)
+        await refused(one, f"{BLOCK}999")
+        assert one.metric("otp_guard_blocked_prefixes", country="GB") == 1
+        await one.travel(4 * 3600 + 1)
+        assert (await one.ops.get("/metrics")).status_code == 200
+        assert one.metric("otp_guard_blocked_prefixes", country="GB") == 0
