@@ -88,6 +88,12 @@ class LeakTable(Section):
     device: Positive = DEFAULTS.device.leak
 
 
+class StartTable(Section):
+    """What a bucket has of its cap from the first; the rest is earned."""
+
+    country: Cap = DEFAULTS.country.start or DEFAULTS.country.cap
+
+
 class RoomTable(Section):
     """By how much of what a bucket is used to its cap grows."""
 
@@ -112,11 +118,16 @@ class RulesTable(Section):
     """The constants of the guard."""
 
     cap: CapTable = CapTable()
+    start: StartTable = StartTable()
     leak: LeakTable = LeakTable()
     room: RoomTable = RoomTable()
     keep: KeepTable = KeepTable()
     payback: Positive = DEFAULTS.payback
     history: Factor = DEFAULTS.history
+    earned: Factor = DEFAULTS.earned
+    crowding: Factor = DEFAULTS.crowding
+    again: Share = DEFAULTS.again
+    again_within: Annotated[Duration, Field(ge=0, le=_DAY)] = DEFAULTS.again_within // 1000
     memory: HalfLife = DEFAULTS.memory // 1000
     spread: Annotated[float, Field(ge=0, le=1000)] = DEFAULTS.spread
     recently: HalfLife = DEFAULTS.recently // 1000
@@ -130,10 +141,14 @@ class RulesTable(Section):
     unconverted: Annotated[float, Field(ge=2, le=1000)] = DEFAULTS.unconverted
     unconverted_memory: HalfLife = DEFAULTS.unconverted_memory // 1000
     trust: Annotated[Duration, Field(ge=0, le=365 * _DAY)] = DEFAULTS.trust // 1000
+    ripe: Annotated[Duration, Field(ge=0, le=365 * _DAY)] = DEFAULTS.ripe // 1000
     trusted_share: Share = DEFAULTS.trusted_share
     trust_memory: HalfLife = DEFAULTS.trust_memory // 1000
     number_keep: Keep = DEFAULTS.number_keep // 1000
     proof: Annotated[float, Field(ge=1, le=100)] = DEFAULTS.proof
+    vouching: Annotated[float, Field(ge=0, le=1_000_000)] = DEFAULTS.vouching
+    vouching_exposure: Annotated[float, Field(ge=0, le=1_000_000)] = DEFAULTS.vouching_exposure
+    vouching_sends: Annotated[float, Field(ge=0, le=1_000_000)] = DEFAULTS.vouching_sends
 
     @property
     def rules(self) -> Rules:
@@ -148,12 +163,25 @@ class RulesTable(Section):
             cap=getattr(self.cap, name),
             leak=getattr(self.leak, name),
             room=getattr(self.room, name, 0),
+            start=getattr(self.start, name, None),
             keep=getattr(self.keep, name) * 1000,
         )
 
 
-_LEVELS = frozenset({"cap", "leak", "room", "keep"})
-_TIMES = frozenset({"memory", "recently", "pause", "unconverted_memory", "trust", "trust_memory", "number_keep"})
+_LEVELS = frozenset({"cap", "start", "leak", "room", "keep"})
+_TIMES = frozenset(
+    {
+        "memory",
+        "recently",
+        "pause",
+        "again_within",
+        "ripe",
+        "unconverted_memory",
+        "trust",
+        "trust_memory",
+        "number_keep",
+    }
+)
 
 
 class Guard(Section):

@@ -27,43 +27,52 @@ class Level:
     """What all buckets of one kind have in common.
 
     `cap` is the exposure that a bucket without history may have, `leak` what time forgives per hour, `room` by how many
-    times its usual traffic the cap grows, `keep` (ms) how long a bucket stays after its last change.
+    times its usual traffic the cap grows, `keep` (ms) how long a bucket stays after its last change. `start` is what it
+    has of its cap from the first, where the rest is earned by approvals.
     """
 
     cap: float
     leak: float
     room: float
     keep: int
+    start: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """Every constant of the guard. The defaults serve two thousand sends a day as well as two hundred thousand."""
 
-    block3: Level = Level(cap=4, leak=0.25, room=0, keep=2 * DAY)
+    block3: Level = Level(cap=2.5, leak=0.2, room=0, keep=2 * DAY)
     """A thousand numbers: all but the last three digits."""
-    block4: Level = Level(cap=5, leak=0.4, room=0, keep=2 * DAY)
+    block4: Level = Level(cap=2.5, leak=0.2, room=0, keep=2 * DAY)
     """Ten thousand numbers."""
-    range: Level = Level(cap=18, leak=1, room=0.25, keep=30 * DAY)
+    range: Level = Level(cap=12, leak=1, room=4, keep=30 * DAY)
     """A million numbers; of short ones those that share their first four digits."""
-    country: Level = Level(cap=40, leak=2, room=0.25, keep=30 * DAY)
-    ip: Level = Level(cap=9, leak=1, room=0.5, keep=14 * DAY)
+    country: Level = Level(cap=40, leak=1, room=2, keep=30 * DAY, start=20)
+    ip: Level = Level(cap=9, leak=1, room=3, keep=14 * DAY)
     """An IPv4 address, or an IPv6 network of 64 bits."""
     device: Level = Level(cap=4, leak=0.5, room=0, keep=2 * DAY)
 
     payback: float = 2.5
     """What one approval takes back, in sends: 2.57 tells conversion of 75 % from 10 %."""
-    history: float = 5
-    """How much faster than it converted in the long run a bucket forgets."""
+    history: float = 0.75
+    """How many sends a bucket forgets for each that it converted in the long run."""
+    earned: float = 0.25
+    """How much of its cap an approval earns for a bucket that has not all of it from the first."""
+    crowding: float = 8
+    """By how much a block may be fuller than others of its range, when its own history forgives it."""
+    again: float = 0.25
+    """What a send weighs that repeats the last one to the same number: a person who asks again, not another one."""
+    again_within: int = HOUR
     memory: int = 72 * HOUR
     """Half-life of the approvals behind a bucket's rate."""
-    spread: float = 12
+    spread: float = 32
     """What the blocks of a range may have on top: so many times their even share of its approvals per hour."""
-    recently: int = 2 * HOUR
+    recently: int = 12 * HOUR
     """Half-life of the sends that are weighed against those of the surroundings."""
     lone_block4: float = 40
     """Recent sends that ten thousand numbers may have whatever their surroundings have."""
-    lone_block3: float = 25
+    lone_block3: float = 40
     share_block4: float = 0.1
     """Of the recent sends of its range, what such a block may have on top."""
     share_block3: float = 0.1
@@ -78,11 +87,20 @@ class Rules:
     """Half-life of those."""
     trust: int = 90 * DAY
     """How long after an approval a number is trusted, while at least `trusted_share` of its sends are approved."""
+    ripe: int = DAY
+    """How long after its first approval a number can be trusted: a day's farming gains nothing by it."""
     trusted_share: float = 0.5
     trust_memory: int = 7 * DAY
     """Half-life of a number's sends and approvals."""
     proof: float = 3
     """By what a passed challenge multiplies the caps."""
+
+    vouching: float = 5
+    """Approvals of an address that vouches for the numbers that it asks for: an office that enrols its staff."""
+    vouching_exposure: float = 3
+    """The exposure that such an address may have."""
+    vouching_sends: float = 400
+    """Recent sends for which it vouches at most."""
 
     number_keep: int = 7 * DAY
     """How long a number that was never approved is remembered after its last send."""
@@ -106,6 +124,11 @@ class Bucket(NamedTuple):
     """With a half-life of `memory`: beside the approvals they say how well a bucket converts."""
     country: str = ""
     """The country that was approved last, of an address or a device."""
+    last: str = ""
+    """The number that was sent to last, of a block of a thousand, an address or a device."""
+    last_at: int = 0
+    usual: float = math.inf
+    """The most approvals per hour that count as this bucket's history, of a block: after those of its range."""
 
 
 class Number(NamedTuple):
@@ -119,6 +142,8 @@ class Number(NamedTuple):
     approvals: float
     approved: int
     """When it was approved last, 0 for never."""
+    first: int = 0
+    """When it was approved first, 0 for never."""
 
 
 UNKNOWN_NUMBER: Final = Number(0, 0.0, 0, 0.0, 0.0, 0)
@@ -151,12 +176,29 @@ def rate(rules: Rules, bucket: Bucket) -> float:
 def leak(rules: Rules, level: Level, bucket: Bucket) -> float:
     """What time forgives per hour: ever less to a bucket that only takes, more to one that has always converted."""
     strain = max(0.0, bucket.streak - level.cap) / level.cap
-    return float(level.leak * 0.5**strain) + rules.history * rate(rules, bucket)
+    return float(level.leak * 0.5**strain) + rules.history * min(rate(rules, bucket), bucket.usual)
 
 
 def cap(rules: Rules, level: Level, bucket: Bucket) -> float:
     """The exposure that a bucket may have, with room for what it is used to."""
-    return level.cap + level.room * rules.history * rate(rules, bucket)
+    own = level.cap if level.start is None else min(level.cap, level.start + rules.earned * bucket.approvals)
+    return own + level.room * rules.history * rate(rules, bucket)
+
+
+def weighed(rules: Rules, bucket: Bucket, number: str, now: int, weight: float) -> float:
+    """What a send to a number weighs in this bucket."""
+    again = bucket.last == number and now - bucket.last_at < rules.again_within
+    return weight * rules.again if again else weight
+
+
+def vouches(rules: Rules, bucket: Bucket, country: str, now: int) -> bool:
+    """Whether an address vouches for the numbers of a country that it asks for."""
+    return (
+        bucket.country == country
+        and bucket.approvals >= rules.vouching
+        and exposure(rules, rules.ip, bucket, now) <= rules.vouching_exposure
+        and recent(rules, bucket, now) <= rules.vouching_sends
+    )
 
 
 def exposure(rules: Rules, level: Level, bucket: Bucket, now: int) -> float:
@@ -192,15 +234,25 @@ def settled(rules: Rules, level: Level, bucket: Bucket, now: int) -> Bucket:
         bucket.recent * halved(passed, rules.recently),
         bucket.sends * halved(passed, rules.memory),
         bucket.country,
+        bucket.last,
+        bucket.last_at,
+        bucket.usual,
     )
 
 
-def charged(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float) -> Bucket:
-    """The bucket after a send."""
+def charged(
+    rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, number: str = "", sends: int = 1
+) -> Bucket:
+    """The bucket after a send to a number; `sends` is 0 for one that does not count where it is crowded."""
     then = settled(rules, level, bucket, now)
     added = burden(level, weight)
     return then._replace(
-        exposure=then.exposure + added, streak=then.streak + added, recent=then.recent + 1, sends=then.sends + 1
+        exposure=then.exposure + added,
+        streak=then.streak + added,
+        recent=then.recent + sends,
+        sends=then.sends + sends,
+        last=number,
+        last_at=now,
     )
 
 
@@ -213,6 +265,7 @@ def refunded(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float
         streak=max(0.0, then.streak - added),
         recent=max(0.0, then.recent - 1),
         sends=max(0.0, then.sends - 1),
+        last="",
     )
     return left if left.exposure or left.approvals or left.streak or left.recent or left.sends else None
 
@@ -227,7 +280,7 @@ def paid(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, co
     """The bucket after an approval of a send of this weight; an address and a device remember to which country."""
     then = settled(rules, level, bucket, now)
     return then._replace(
-        exposure=max(0.0, then.exposure - rules.payback * burden(level, weight)),
+        exposure=max(0.0, then.exposure - rules.payback * max(1.0, burden(level, weight))),
         streak=0.0,
         approvals=then.approvals + 1,
         country=country,
@@ -266,6 +319,7 @@ def lapsed(rules: Rules, number: Number, now: int) -> Number:
         number.sends * faded,
         number.approvals * faded,
         number.approved,
+        number.first,
     )
 
 
@@ -290,7 +344,8 @@ def trusted(rules: Rules, number: Number, now: int) -> bool:
     """Whether a number has shown that it is a person's: such a one passes where its neighbours are refused."""
     then = lapsed(rules, number, now)
     recently_approved = then.approved > 0 and now - then.approved < rules.trust
-    return recently_approved and then.approvals >= rules.trusted_share * then.sends - ROUNDING
+    ripe = then.first > 0 and now - then.first >= rules.ripe
+    return ripe and recently_approved and then.approvals >= rules.trusted_share * then.sends - ROUNDING
 
 
 def kept(rules: Rules, number: Number) -> int:
@@ -311,7 +366,7 @@ def sent(rules: Rules, number: Number, now: int) -> Number:
 def approved(rules: Rules, number: Number, now: int) -> Number:
     """The number's state after an approval."""
     then = lapsed(rules, number, now)
-    return then._replace(unconverted=0.0, approvals=then.approvals + 1, approved=now)
+    return then._replace(unconverted=0.0, approvals=then.approvals + 1, approved=now, first=number.first or now)
 
 
 DEFAULTS: Final = Rules()

@@ -12,7 +12,7 @@ import os
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ from service.guard.verdict import ALLOWED, Decision, Reason, judge
 from service.metrics import Metrics
 from service.phone import Number
 from service.sealing import KeyRing
-from service.store import Act, Store
+from service.store import Act, Field, Store
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,13 @@ DECISION_KEPT: Final = 7 * DAY
 
 _SAMPLE: Final = 100
 """One allowed send in so many has its decision kept too."""
+
+_MARK: Final = 6
+"""Characters by which the number that was sent to last is known again: 36 bits."""
+
+_REPEATED: Final = ("around", "ip", "device")
+_FLAGS: Final = 10
+"""Bits beside the digits of a number, of which there are fifty."""
 
 _HASH: Final = 16
 """Characters by which an address or a device is known again: 96 bits."""
@@ -61,6 +68,14 @@ _CONSTANTS: Final = (
     "history",
     "memory",
     "spread",
+    "earned",
+    "crowding",
+    "again",
+    "again_within",
+    "proof",
+    "vouching",
+    "vouching_exposure",
+    "vouching_sends",
     "recently",
     "lone_block3",
     "lone_block4",
@@ -76,6 +91,7 @@ _NUMBER_RULES: Final = (
     "unconverted_memory",
     "trust",
     "trusted_share",
+    "ripe",
     "trust_memory",
     "number_keep",
 )
@@ -86,7 +102,8 @@ class Charge:
     """What later sends and the approval of a verification need to know of its first one. Kept only sealed.
 
     `callers` are the keys of the buckets of address and device. What was charged: `around` the prefixes, `whole` the
-    country, `who` the callers. `trusted` is what the caller said, `proven` whether a challenge was passed.
+    country, `who` the callers; `repeated` where it weighed less, since it repeated the last one there (`around`, `ip`,
+    `device`). `trusted` is what the caller said, `proven` whether a challenge was passed.
     """
 
     number: str
@@ -97,6 +114,7 @@ class Charge:
     who: bool = False
     trusted: bool = False
     proven: bool = False
+    repeated: frozenset[str] = frozenset()
 
     @property
     def charged(self) -> tuple[str, ...]:
@@ -109,21 +127,22 @@ class Charge:
     def packed(self) -> bytes:
         """As it is sealed, in 32 bytes at most: with a longer field Redis would need twice the memory for the hash."""
         levels = [key.rpartition(":")[2] for key in self.callers]
-        flags = (self.around, self.whole, self.who, self.trusted, self.proven, "ip" in levels, "device" in levels)
+        flags = [self.around, self.whole, self.who, self.trusted, self.proven, "ip" in levels, "device" in levels]
+        flags += [name in self.repeated for name in _REPEATED]
         bits = sum(flag << place for place, flag in enumerate(flags))
         hashes = [urlsafe_b64decode(key[3 : 3 + _HASH]) for key in self.callers]
-        return b"".join([(int(self.number) << 8 | bits).to_bytes(8, "big"), *hashes])
+        return b"".join([(int(self.number) << _FLAGS | bits).to_bytes(8, "big"), *hashes])
 
     @classmethod
     def unpacked(cls, packed: bytes, country: str) -> Charge:
         """As it was, for a number of this country."""
         whole = int.from_bytes(packed[:8], "big")
-        flags = [bool(whole >> place & 1) for place in range(7)]
-        levels = [level for level, there in zip(("ip", "device"), flags[5:], strict=True) if there]
+        flags = [bool(whole >> place & 1) for place in range(_FLAGS)]
+        levels = [level for level, there in zip(("ip", "device"), flags[5:7], strict=True) if there]
         size = _HASH * 3 // 4
         hashes = [urlsafe_b64encode(packed[at : at + size]).decode() for at in range(8, len(packed), size)]
         return cls(
-            number=f"+{whole >> 8}",
+            number=f"+{whole >> _FLAGS}",
             country=country,
             callers=tuple(f"{{c:{hashed}}}:{level}" for hashed, level in zip(hashes, levels, strict=True)),
             around=flags[0],
@@ -131,6 +150,7 @@ class Charge:
             who=flags[2],
             trusted=flags[3],
             proven=flags[4],
+            repeated=frozenset(name for name, there in zip(_REPEATED, flags[7:], strict=True) if there),
         )
 
 
@@ -160,9 +180,9 @@ class Guard:
         self._shards = shards
         self._proof = rules.proof
         self._blocked: set[str] = set()
-        levels, constants = asdict(rules), {name: getattr(rules, name) for name in _CONSTANTS}
-        self.rules = orjson.dumps(constants | {name: levels[name] for name in AROUND})
-        self._caller_rules = orjson.dumps(constants | {name: levels[name] for name in ("ip", "device")})
+        self._again = rules.again
+        self.rules = _written(rules, AROUND)
+        self._caller_rules = _written(rules, ("ip", "device"))
         number_rules = {name: getattr(rules, name) for name in _NUMBER_RULES}
         self._number_rules = orjson.dumps(number_rules)
         self._lenient_rules = orjson.dumps(number_rules | {"lenient": True})
@@ -181,6 +201,8 @@ class Guard:
         hearing = Hearing(trusted=ask.signals.trusted)
         for part, answer in zip(parts, await self._store.together(part.act() for part in parts), strict=True):
             part.hear(answer, hearing)
+        if hearing.around and hearing.vouches:
+            await self._ask_for_vouched(parts[-1], hearing)
         decision = judge(
             hearing.findings,
             challenges=ask.policy.challenges and first is None,
@@ -205,6 +227,7 @@ class Guard:
             who=allowed,
             trusted=ask.signals.trusted,
             proven=ask.signals.challenge_passed,
+            repeated=frozenset(hearing.repeated),
         )
         holds = tuple(hearing.holds) if allowed else ()
         return Heard(refused, decision, name, charge if ask.policy.mode != "off" else None, holds)
@@ -215,6 +238,8 @@ class Guard:
         hearing = Hearing(trusted=ask.signals.trusted)
         for part, answer in zip(parts, await self._store.together(part.act() for part in parts), strict=True):
             part.hear(answer, hearing)
+        if hearing.around and hearing.vouches:
+            await self._ask_for_vouched(parts[-1], hearing)
         await self._store.together(hold.refund for hold in hearing.holds)
         return hearing, judge(hearing.findings, challenges=ask.policy.challenges, proven=ask.signals.challenge_passed)
 
@@ -243,10 +268,12 @@ class Guard:
     def paying(self, charge: Charge, channels: Iterable[str]) -> list[Act]:
         """The acts by which an approval pays back for sends over these channels, to be run with what approves."""
         weight = max((self.prices.weight(charge.country, channel) for channel in channels), default=1.0)
-        return [
-            Act("credit_pay", buckets, [self._rules_of(tag), weight, "" if _is_country(tag) else charge.country])
-            for tag, buckets in _by_tag(charge.charged)
-        ]
+        acts = []
+        for tag, buckets in _by_tag(charge.charged):
+            remembered = "" if _is_country(tag) else charge.country
+            args: list[Field] = [self._rules_of(tag), self._weighed(charge, buckets[0], weight), remembered]
+            acts.append(Act("credit_pay", buckets, args))
+        return acts
 
     def unpay(self, paid: Sequence[Answer]) -> None:
         """Undo what `paying` did, of which these are the answers."""
@@ -258,7 +285,13 @@ class Guard:
         """A send over this channel failed, so that nobody was paid for it."""
         weight = self.prices.weight(charge.country, channel)
         for tag, buckets in _by_tag(charge.charged):
-            self._store.tell(Act("credit_relieve", buckets, [self._rules_of(tag), weight]))
+            args: list[Field] = [self._rules_of(tag), self._weighed(charge, buckets[0], weight)]
+            self._store.tell(Act("credit_relieve", buckets, args))
+
+    def _weighed(self, charge: Charge, key: str, weight: float) -> float:
+        """What a send of this weight weighed in the buckets beside this one."""
+        name = "around" if _is_country(key) else key.rpartition(":")[2]
+        return weight * self._again if name in charge.repeated else weight
 
     def _rules_of(self, key: str) -> bytes:
         """The rules for the buckets under the tag of a key."""
@@ -291,9 +324,18 @@ class Guard:
         for whose, allowances in groupby(ask.allowances, lambda one: one.whose):
             yield Money(whose, list(allowances), ask.price, policy.budget.alert, reservation)
         proof = self._proof if signals.challenge_passed else 1.0
+        mark = self._ring.writer.fingerprint(b"again", number.e164.encode())[:_MARK]
         for key in callers:
-            yield Caller(key, number.country, ask.weight, proof, reservation, self._caller_rules)
-        yield Surroundings(number.country, number.e164, ask.weight, proof, reservation, self.rules)
+            yield Caller(key, number.country, mark, ask.weight, proof, reservation, self._caller_rules)
+        yield Surroundings(number.country, number.e164, mark, ask.weight, proof, reservation, self.rules)
+
+    async def _ask_for_vouched(self, part: Part, hearing: Hearing) -> None:
+        """Ask the surroundings (the last part) once more, now that the address is known to stand for the number."""
+        if isinstance(part, Surroundings):
+            again = replace(part, vouched=True)
+            hearing.around, hearing.country = [], None
+            (answer,) = await self._store.together([again.act()])
+            again.hear(answer, hearing)
 
     def _caller(self, level: str, name: str) -> str:
         hashed = self._ring.writer.fingerprint(level.encode(), name.encode())
@@ -393,6 +435,15 @@ def veiled(number: Number, reasons: Sequence[Reason]) -> str:
 def half(text: str) -> str:
     """The first half of a text: enough to compare two by, too little to be one."""
     return f"{text[: len(text) // 2]}…"
+
+
+def _written(rules: Rules, levels: Sequence[str]) -> bytes:
+    """The rules as the scripts take them."""
+    kinds = {
+        name: {key: value for key, value in asdict(getattr(rules, name)).items() if value is not None}
+        for name in levels
+    }
+    return orjson.dumps({name: getattr(rules, name) for name in _CONSTANTS} | kinds)
 
 
 def _is_country(key: str) -> bool:

@@ -6,6 +6,7 @@ production obeys; only the storage is a dictionary and the clock is the event's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -35,8 +36,8 @@ class _Send:
 
     at: int
     number: str
-    weight: float
-    charged: Sequence[tuple[str, str]]
+    charged: Sequence[tuple[str, str, float]]
+    """Level, key, what it weighed there."""
     decision: Decision
 
 
@@ -83,8 +84,9 @@ class Oracle:
             if not around:
                 charged += _blocks(ask)
                 charged += [] if full else [("country", number.country)]
-            self._charge(ask, now, charged)
-            self._remember(event["ref"], _Send(now, number.e164, ask.weight, charged, decision))
+            weighed = [(level, key, self._weight(ask, level, now)) for level, key in charged]
+            self._charge(ask, now, weighed)
+            self._remember(event["ref"], _Send(now, number.e164, weighed, decision))
         return decision
 
     def check(self, event: Event) -> Decision | None:
@@ -92,10 +94,10 @@ class Oracle:
         now = round(event["t"] * 1000)
         if not event["correct"] or (send := self._sends.pop(event["ref"], None)) is None:
             return None
-        for level, key in send.charged:
+        for level, key, weight in send.charged:
             country = send.decision.country if level in {"ip", "device"} else ""
             bucket = self._bucket(level, key, now)
-            self._buckets[level, key] = credit.paid(self._rules, self._level(level), bucket, now, send.weight, country)
+            self._buckets[level, key] = credit.paid(self._rules, self._level(level), bucket, now, weight, country)
         self._numbers[send.number] = credit.approved(self._rules, self._known(send.number, now), now)
         return send.decision
 
@@ -106,9 +108,9 @@ class Oracle:
         if event["status"] != "failed" or ref in self._failed or (send := self._sends.get(ref)) is None:
             return
         self._failed.add(ref)
-        for level, key in send.charged:
+        for level, key, weight in send.charged:
             bucket = self._bucket(level, key, now)
-            self._buckets[level, key] = credit.relieved(self._rules, self._level(level), bucket, now, send.weight)
+            self._buckets[level, key] = credit.relieved(self._rules, self._level(level), bucket, now, weight)
 
     def exposure(self, level: str, key: str, t: float) -> float:
         """What a bucket holds at a time (seconds). The key of a prefix is `GB:447400123`, others are as they are."""
@@ -134,11 +136,11 @@ class Oracle:
         """What every rule says of a send."""
         state, country = self._known(ask.number.e164, now), ask.number.country
         proof = self._rules.proof if ask.signals.challenge_passed else 1.0
-        callers = [self._full(level, key, now, ask.weight, proof) for level, key in ask.callers]
+        callers = [self._full(level, key, now, self._weight(ask, level, now), proof) for level, key in ask.callers]
         others = (*self._number(state, now), *self._limited(ask, now), *self._overspent(ask, now), *callers)
         return Findings(
             around=list(self._around(ask, now, proof)),
-            country=self._full("country", country, now, ask.weight, proof, what=country),
+            country=self._full("country", country, now, self._weight(ask, "country", now), proof, what=country),
             others=[reason for reason in others if reason],
             trusted=credit.trusted(self._rules, state, now) or ask.signals.trusted,
             vouched=any(self._bucket(*caller, now).country == country for caller in ask.callers),
@@ -150,20 +152,37 @@ class Oracle:
         own3, own4, wide = [self._bucket(level, key, now) for level, key in _blocks(ask)]
         whole = self._bucket("country", ask.number.country, now)
         block3, block4, across = [f"+{key.partition(':')[2]}" for _, key in _blocks(ask)]
-        spread = rules.spread * credit.rate(rules, wide)
+        spread, weight = rules.spread * credit.rate(rules, wide), self._weight(ask, "block3", now)
+        vouched = self._vouched(ask, now)
         for rule, level, prefix, bucket, most in (
             ("block3", rules.block3, block3, own3, rules.block3.cap + spread / 1000),
             ("block4", rules.block4, block4, own4, rules.block4.cap + spread / 100),
             ("range", rules.range, across, wide, credit.cap(rules, rules.range, wide)),
         ):
-            if found := credit.test(rules, level, bucket, now, ask.weight, most * proof):
+            allowed = most * max(proof, rules.proof if vouched and rule != "range" else 1.0)
+            if found := credit.test(rules, level, bucket, now, weight, allowed):
                 yield Reason.short(rule, found, prefix=prefix)
+        if vouched:
+            return
         sends3, sends4, sends, total = [credit.recent(rules, bucket, now) for bucket in (own3, own4, wide, whole)]
         if found := credit.concentrated(rules, rules.lone_block3, sends3, ((rules.share_block3, sends4),), proof):
             yield Reason.short("concentration", found, prefix=block3)
         surroundings = ((rules.share_block4, sends), (rules.share_country, total))
         if found := credit.concentrated(rules, rules.lone_block4, sends4, surroundings, proof):
             yield Reason.short("concentration", found, prefix=block4)
+
+    def _weight(self, ask: Ask, level: str, now: int) -> float:
+        """What a send weighs in the bucket of a level: those of the country go by its block of a thousand."""
+        holder = next(((name, key) for name, key in ask.callers if name == level), _blocks(ask)[0])
+        return credit.weighed(self._rules, self._bucket(*holder, now), ask.number.e164, now, ask.weight)
+
+    def _vouched(self, ask: Ask, now: int) -> bool:
+        """Whether the address stands for the number."""
+        return any(
+            credit.vouches(self._rules, self._bucket(level, key, now), ask.number.country, now)
+            for level, key in ask.callers
+            if level == "ip"
+        )
 
     def _full(self, rule: str, key: str, now: int, weight: float, proof: float, what: str = "") -> Reason | None:
         """Why a country, an address or a device has no room."""
@@ -192,11 +211,15 @@ class Oracle:
                     rule="budget", what=one.name, exposure=spent, cap=one.amount, wait=(window + 1) * one.window - now
                 )
 
-    def _charge(self, ask: Ask, now: int, charged: Sequence[tuple[str, str]]) -> None:
-        for level, key in charged:
+    def _charge(self, ask: Ask, now: int, charged: Sequence[tuple[str, str, float]]) -> None:
+        rules, number, vouched = self._rules, ask.number.e164, self._vouched(ask, now)
+        usual = rules.crowding * credit.rate(rules, self._bucket(*_blocks(ask)[2], now))
+        shares = {"block3": usual / 1000, "block4": usual / 100}
+        for level, key, weight in charged:
             bucket = self._bucket(level, key, now)
-            self._buckets[level, key] = credit.charged(self._rules, self._level(level), bucket, now, ask.weight)
-        number = ask.number.e164
+            counted = 0 if vouched and level in shares else 1
+            after = credit.charged(rules, self._level(level), bucket, now, weight, number, counted)
+            self._buckets[level, key] = after._replace(usual=shares.get(level, math.inf))
         self._numbers[number] = credit.sent(self._rules, self._known(number, now), now)
         for limit in ask.limits:
             self._due[limit] = taken(limit.rate, self._due.get(limit, 0), now)

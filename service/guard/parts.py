@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from service.answer import Answer
@@ -39,6 +39,8 @@ class Hearing:
     denied: Reason | None = None
     trusted: bool = False
     vouched: bool = False
+    vouches: bool = False
+    repeated: set[str] = field(default_factory=set)
     marked: str = ""
     note: str = ""
     charged: tuple[str, ...] = ()
@@ -94,14 +96,19 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The prefixes of the number, and its country."""
+    """The prefixes of the number, and its country; `vouched` where the address is known to stand for the number.
+
+    `mark` is a keyed hash of the number, by which a send that repeats the last one is known.
+    """
 
     country: str
     number: str
+    mark: str
     weight: float
     proof: float
     reservation: str
     rules: bytes
+    vouched: bool = False
 
     @staticmethod
     def names(number: str) -> tuple[str, ...]:
@@ -116,7 +123,16 @@ class Surroundings:
         return Act(
             "surroundings_reserve",
             [f"{tag}pending", *buckets, f"{tag}hand", f"{tag}ranges"],
-            [self.rules, _text(self.weight), _text(self.proof), self.reservation, LEASE_MS, self.number[1:]],
+            [
+                self.rules,
+                _text(self.weight),
+                _text(self.proof),
+                self.reservation,
+                LEASE_MS,
+                self.number[1:],
+                self.mark,
+                "1" if self.vouched else "",
+            ],
         )
 
     def hear(self, answer: Answer, hearing: Hearing) -> None:
@@ -140,16 +156,26 @@ class Surroundings:
         hearing.trusted |= action == "allow"
         if answer.outcome != "refused":
             hearing.charged = (*narrow,) if answer.outcome == "part" else (*narrow, "country")
-            tag = country_tag(self.country)
-            hearing.holds.append(_credit(tag, hearing.charged, self.weight, self.reservation, self.rules))
+            hold = _credit(country_tag(self.country), hearing.charged, answer, self.reservation, self.rules)
+            if hearing.vouches and not self.vouched:
+                hold = replace(hold, commit=self._uncounted(hold))
+            hearing.holds.append(hold)
+            if _weight(answer) < self.weight:
+                hearing.repeated.add("around")
+
+    def _uncounted(self, hold: Hold) -> Act:
+        """The commit of a send that had room before anybody knew that its address stands for it."""
+        keys, args = hold.refund.keys, hold.refund.args
+        return Act("credit_uncount", keys[:3], [args[0], args[1]])
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An address or a device that asks."""
+    """An address or a device that asks; `mark` as in `Surroundings`."""
 
     key: str
     country: str
+    mark: str
     weight: float
     proof: float
     reservation: str
@@ -160,17 +186,20 @@ class Caller:
         return Act(
             "caller_reserve",
             [f"{self._tag}pending", self.key],
-            [self.rules, _text(self.weight), _text(self.proof), self.reservation, LEASE_MS, self.country],
+            [self.rules, _text(self.weight), _text(self.proof), self.reservation, LEASE_MS, self.country, self.mark],
         )
 
     def hear(self, answer: Answer, hearing: Hearing) -> None:
-        """Whether it has room, and whether it stands for the country."""
+        """Whether it has room, and whether it stands for the country or even for the number."""
         name = self.key.removeprefix(self._tag)
-        hearing.vouched |= answer.number == 1
+        hearing.vouched |= answer.fields.text("country") == "1"
+        hearing.vouches |= answer.fields.text("vouches") == "1"
+        if _weight(answer) < self.weight:
+            hearing.repeated.add(name)
         if found := _shortfall(answer, name):
             hearing.others.append(Reason.short(name, found))
         else:
-            hearing.holds.append(_credit(self._tag, (name,), self.weight, self.reservation, self.rules))
+            hearing.holds.append(_credit(self._tag, (name,), answer, self.reservation, self.rules))
 
     @property
     def _tag(self) -> str:
@@ -244,20 +273,22 @@ def tag_of(key: str) -> str:
     return key[: key.index("}") + 2]
 
 
-def _credit(tag: str, names: Sequence[str], weight: float, reservation: str, rules: bytes) -> Hold:
-    """A reservation of credit, written as the scripts write it."""
-    held = " ".join([reservation, _text(weight), *names])
+def _credit(tag: str, names: Sequence[str], answer: Answer, reservation: str, rules: bytes) -> Hold:
+    """A reservation of credit, written as the script that answered writes it."""
+    held = " ".join([reservation, answer.fields.text("weight"), *names])
     buckets = [tag + name for name in names]
     commit = Act("credit_commit", [f"{tag}pending"], [held])
-    refund, committed = (
-        Act("credit_refund", [f"{tag}pending", *buckets], [rules, _text(weight), held, word]) for word in ("", "1")
-    )
+    refund, committed = (Act("credit_refund", [f"{tag}pending", *buckets], [rules, held, word]) for word in ("", "1"))
     return Hold(commit, refund, committed)
 
 
 def _shortfall(answer: Answer, rule: str) -> Shortfall | None:
     words = answer.fields.text(rule).split()
     return Shortfall(float(words[0]), float(words[1]), int(words[2])) if words else None
+
+
+def _weight(answer: Answer) -> float:
+    return float(answer.fields.text("weight"))
 
 
 def _millionths(amount: float) -> int:

@@ -2,13 +2,22 @@
 -- NEEDS clock credit reservation
 -- KEYS 1 pending reservations  2 the bucket
 -- ARGV 1 rules (JSON)  2 weight  3 what a proof multiplies caps by  4 id of the reservation  5 lease ms  6 country
--- Answers: reserved, refused (with exposure, cap, ms until there is room, under the level's name). The number is 1 where the
--- last approval was for this very country.
+--      7 a keyed hash of the number
+-- Answers: reserved, refused (with exposure, cap, ms until there is room, under the level's name). `weight` is what it weighs,
+-- `country` is there where the last approval was for this very country, `vouches` where it stands for its numbers.
 local now, rules = clock(), cjson.decode(ARGV[1])
 lapsed(rules, KEYS[1], now)
-local b = bucket(rules, KEYS[2], now)
-local found = short(rules, b, now, tonumber(ARGV[2]), cap(rules, b) * ARGV[3])
-local answer = {found and 'refused' or 'reserved', b.country == ARGV[6] and 1 or 0}
-told(answer, string.match(KEYS[2], '^{.-}:(%w+)'), found)
-if not found then reserve(rules, KEYS[1], ARGV[4], ARGV[2], {b}, now, ARGV[5]) end
+local b, level = bucket(rules, KEYS[2], now), string.match(KEYS[2], '^{.-}:(%w+)')
+local weight = weighed(rules, b, ARGV[7], now, tonumber(ARGV[2]))
+local found = short(rules, b, now, weight, cap(rules, b) * ARGV[3])
+local answer, known = {found and 'refused' or 'reserved', 0}, b.country == ARGV[6]
+told(answer, level, found)
+give(answer, 'weight', digits(weight))
+give(answer, 'country', known and '1')
+local trusty = known and b.approvals >= rules.vouching and exposure(rules, b, now) <= rules.vouching_exposure
+give(answer, 'vouches', trusty and level == 'ip' and recent(rules, b, now) <= rules.vouching_sends and '1')
+if not found then
+  name(b, ARGV[7], now)
+  reserve(rules, KEYS[1], ARGV[4], weight, {b}, now, ARGV[5])
+end
 return answer

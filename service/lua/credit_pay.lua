@@ -8,7 +8,7 @@ local answer = {'paid', 0}
 for _, key in ipairs(KEYS) do
   local b = bucket(rules, key, now)
   settle(rules, b, now)
-  local most = rules.payback * burden(b, tonumber(ARGV[2]))
+  local most = rules.payback * math.max(1, burden(b, tonumber(ARGV[2])))
   answer[#answer + 1] = key
   answer[#answer + 1] = digits(math.min(b.exposure, most))
   b.exposure = math.max(0, b.exposure - most)

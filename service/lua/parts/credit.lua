@@ -5,10 +5,11 @@ local HOUR, DAY, ROUNDING = 3600000, 86400000, 1e-6
 local function halved(time, half_life) return 0.5 ^ (time / half_life) end
 
 local function bucket(rules, key, now)
-  local f = redis.call('HMGET', key, 'w', 't', 'h', 'f', 's', 'n', 'm', 'l')
+  local f = redis.call('HMGET', key, 'w', 't', 'h', 'f', 's', 'n', 'm', 'l', 'p', 'q', 'u')
   local function num(i, default) return tonumber(f[i] or default) end
   return {key = key, level = rules[string.match(key, '^{.-}:(%w+)')], exposure = num(1, 0), at = num(2, now),
-    approvals = num(3, 0), since = num(4, now), streak = num(5, 0), recent = num(6, 0), sends = num(7, 0), country = f[8] or ''}
+    approvals = num(3, 0), since = num(4, now), streak = num(5, 0), recent = num(6, 0), sends = num(7, 0), country = f[8] or '',
+    last = f[9] or '', last_at = num(10, 0), usual = num(11, math.huge)}
 end
 
 -- Approvals per hour in the long run.
@@ -19,10 +20,18 @@ end
 
 local function leak(rules, b)
   local strain = math.max(0, b.streak - b.level.cap) / b.level.cap
-  return b.level.leak * 0.5 ^ strain + rules.history * rate(rules, b)
+  return b.level.leak * 0.5 ^ strain + rules.history * math.min(rate(rules, b), b.usual)
 end
 
-local function cap(rules, b) return b.level.cap + b.level.room * rules.history * rate(rules, b) end
+local function cap(rules, b)
+  local own = b.level.start and math.min(b.level.cap, b.level.start + rules.earned * b.approvals) or b.level.cap
+  return own + b.level.room * rules.history * rate(rules, b)
+end
+
+-- What a send to this number weighs: less when it repeats the last one.
+local function weighed(rules, b, number, now, weight)
+  return b.last == number and now - b.last_at < rules.again_within and weight * rules.again or weight
+end
 
 -- A failover may set the clock back; that must not add to anything.
 local function passed(b, now) return math.max(0, now - b.at) end
@@ -73,25 +82,35 @@ local function keep(b)
   redis.call('HSET', b.key, 'w', digits(b.exposure), 't', int(b.at), 'h', digits(b.approvals), 'f', int(b.since),
     's', digits(b.streak), 'n', digits(b.recent), 'm', digits(b.sends))
   if b.country ~= '' then redis.call('HSET', b.key, 'l', b.country) end
+  if b.named then redis.call('HSET', b.key, 'p', b.last, 'q', int(b.last_at)) end
+  if b.usual < math.huge then redis.call('HSET', b.key, 'u', digits(b.usual)) end
   redis.call('PEXPIRE', b.key, int(b.level.keep))
 end
 
 local function charge(rules, b, now, weight)
   settle(rules, b, now)
-  add(b, burden(b, weight), burden(b, weight), 1)
+  add(b, burden(b, weight), burden(b, weight), b.uncounted and 0 or 1)
   keep(b)
 end
+
+-- Remembers to which number the send that is about to be charged goes.
+local function name(b, number, now) b.last, b.last_at, b.named = number, now, true end
 
 local function refund(rules, key, now, weight)
   if redis.call('EXISTS', key) == 0 then return end
   local b = bucket(rules, key, now)
   settle(rules, b, now)
   add(b, -burden(b, weight), -burden(b, weight), -1)
+  if b.last ~= '' then name(b, '', now) end
   keep(b)
 end
 
+local function give(answer, field, value)
+  if not value then return end
+  answer[#answer + 1] = field
+  answer[#answer + 1] = value
+end
+
 local function told(answer, rule, found)
-  if not found then return end
-  answer[#answer + 1] = rule
-  answer[#answer + 1] = digits(found[1]) .. ' ' .. digits(found[2]) .. ' ' .. int(found[3])
+  give(answer, rule, found and digits(found[1]) .. ' ' .. digits(found[2]) .. ' ' .. int(found[3]))
 end

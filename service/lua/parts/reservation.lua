@@ -16,9 +16,9 @@ end
 
 -- Charges the buckets, and remembers it until the commit.
 local function reserve(rules, pending, id, weight, buckets, now, lease)
-  local words = {id, weight}
+  local words = {id, digits(weight)}
   for _, b in ipairs(buckets) do
-    charge(rules, b, now, tonumber(weight))
+    charge(rules, b, now, weight)
     words[#words + 1] = string.match(b.key, '^{.-}:(.*)$')
   end
   redis.call('ZADD', pending, int(now + lease), table.concat(words, ' '))
