@@ -20,7 +20,7 @@ a number's shard, `<h>` its keyed hash):
     The number's rate limits: a theoretical arrival time for each. Lives until the last of them has passed.
 `{v<s>}:known:<h>` (hash)
     What the guard knows of a number: `f` when its burst is whole, `u` sends that came to nothing, `t` as of when, `m`
-    sends and `a` approvals that fade, `l` its last approval. Lives for as long as it is trusted, or a week.
+    sends and `a` approvals that fade, `b` its first approval, `l` its last. Lives for as long as it is trusted, or a week.
 `{v<s>}:hand:<h>` (string)
     A number's mark by hand, `trust` or `deny`, with author and reason sealed. Lives for as long as it was made for.
 `{v<s>}:wrong:<h>:<application>` (string)
@@ -35,7 +35,8 @@ a number's shard, `<h>` its keyed hash):
     lease. An id leaves it when its verification ends; each start gives the set two days more.
 `{g:<country>}:country`, `:block3:<digits>`, `:block4:<digits>`, `:range:<digits>`, `{c:<f>}:ip`, `:device` (hashes)
     Buckets of the guard, addresses and devices by a keyed hash: `w` exposure, `t` as of when, `h` approvals, `m` `n`
-    sends (in the long run, recently), `s` sends since the last approval, `f` seen first, `l` the country approved last.
+    sends (in the long run, recently), `s` sends since the last approval, `f` seen first, `l` the country approved last,
+    `p` `q` the number that was sent to last (36 bits of a keyed hash) and when, `u` a bound on what counts as history.
     Each lives for its `guard.rules.keep`. `{…}:pending` (sorted set) are reservations by when they lapse.
 `{g:<country>}:hand` (hash), `:blocked`, `:ranges` (sorted sets)
     Rules by hand by their prefix; for those who look, what has no room by until when, ranges by when they were used.

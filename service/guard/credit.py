@@ -128,7 +128,7 @@ class Bucket(NamedTuple):
     """The number that was sent to last, of a block of a thousand, an address or a device."""
     last_at: int = 0
     usual: float = math.inf
-    """The most approvals per hour that count as this bucket's history, of a block: after those of its range."""
+    """The most approvals per hour that count as the history of a block: after those of its range at its last one."""
 
 
 class Number(NamedTuple):
@@ -208,7 +208,7 @@ def exposure(rules: Rules, level: Level, bucket: Bucket, now: int) -> float:
 
 def burden(level: Level, weight: float) -> float:
     """What a send adds to a bucket. However dear it is, an empty bucket has room for one."""
-    return min(weight, level.cap)
+    return min(weight, level.cap if level.start is None else level.start)
 
 
 def test(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, most: float) -> Shortfall | None:

@@ -6,7 +6,6 @@ production obeys; only the storage is a dictionary and the clock is the event's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -98,6 +97,7 @@ class Oracle:
             country = send.decision.country if level in {"ip", "device"} else ""
             bucket = self._bucket(level, key, now)
             self._buckets[level, key] = credit.paid(self._rules, self._level(level), bucket, now, weight, country)
+        self._bound({level: (level, key) for level, key, _ in send.charged})
         self._numbers[send.number] = credit.approved(self._rules, self._known(send.number, now), now)
         return send.decision
 
@@ -213,19 +213,23 @@ class Oracle:
 
     def _charge(self, ask: Ask, now: int, charged: Sequence[tuple[str, str, float]]) -> None:
         rules, number, vouched = self._rules, ask.number.e164, self._vouched(ask, now)
-        usual = rules.crowding * credit.rate(rules, self._bucket(*_blocks(ask)[2], now))
-        shares = {"block3": usual / 1000, "block4": usual / 100}
         for level, key, weight in charged:
             bucket = self._bucket(level, key, now)
-            counted = 0 if vouched and level in shares else 1
-            after = credit.charged(rules, self._level(level), bucket, now, weight, number, counted)
-            self._buckets[level, key] = after._replace(usual=shares.get(level, math.inf))
+            counted = 0 if vouched and level in {"block3", "block4"} else 1
+            self._buckets[level, key] = credit.charged(rules, self._level(level), bucket, now, weight, number, counted)
         self._numbers[number] = credit.sent(self._rules, self._known(number, now), now)
         for limit in ask.limits:
             self._due[limit] = taken(limit.rate, self._due.get(limit, 0), now)
         for one in ask.allowances:
             window = one, now // one.window
             self._spent[window] = self._spent.get(window, 0) + ask.price
+
+    def _bound(self, paid: Mapping[str, tuple[str, str]]) -> None:
+        """Bound what counts as the history of blocks that were paid by that of their range."""
+        if "range" in paid:
+            usual = self._rules.crowding * credit.rate(self._rules, self._buckets[paid["range"]])
+            for level, share in (("block3", 1000), ("block4", 100)):
+                self._buckets[paid[level]] = self._buckets[paid[level]]._replace(usual=usual / share)
 
     def _remember(self, ref: str, send: _Send) -> None:
         self._sends[ref] = send

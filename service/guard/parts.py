@@ -156,7 +156,7 @@ class Surroundings:
         hearing.trusted |= action == "allow"
         if answer.outcome != "refused":
             hearing.charged = (*narrow,) if answer.outcome == "part" else (*narrow, "country")
-            hold = _credit(country_tag(self.country), hearing.charged, answer, self.reservation, self.rules)
+            hold = _credit(country_tag(self.country), hearing.charged, answer, self.rules)
             if hearing.vouches and not self.vouched:
                 hold = replace(hold, commit=self._uncounted(hold))
             hearing.holds.append(hold)
@@ -199,7 +199,7 @@ class Caller:
         if found := _shortfall(answer, name):
             hearing.others.append(Reason.short(name, found))
         else:
-            hearing.holds.append(_credit(self._tag, (name,), answer, self.reservation, self.rules))
+            hearing.holds.append(_credit(self._tag, (name,), answer, self.rules))
 
     @property
     def _tag(self) -> str:
@@ -273,9 +273,9 @@ def tag_of(key: str) -> str:
     return key[: key.index("}") + 2]
 
 
-def _credit(tag: str, names: Sequence[str], answer: Answer, reservation: str, rules: bytes) -> Hold:
-    """A reservation of credit, written as the script that answered writes it."""
-    held = " ".join([reservation, answer.fields.text("weight"), *names])
+def _credit(tag: str, names: Sequence[str], answer: Answer, rules: bytes) -> Hold:
+    """A reservation of credit in these buckets, of which the script has answered the name."""
+    held = answer.fields.text("reservation")
     buckets = [tag + name for name in names]
     commit = Act("credit_commit", [f"{tag}pending"], [held])
     refund, committed = (Act("credit_refund", [f"{tag}pending", *buckets], [rules, held, word]) for word in ("", "1"))

@@ -18,6 +18,6 @@ local trusty = known and b.approvals >= rules.vouching and exposure(rules, b, no
 give(answer, 'vouches', trusty and level == 'ip' and recent(rules, b, now) <= rules.vouching_sends and '1')
 if not found then
   name(b, ARGV[7], now)
-  reserve(rules, KEYS[1], ARGV[4], weight, {b}, now, ARGV[5])
+  give(answer, 'reservation', reserve(rules, KEYS[1], ARGV[4], weight, {b}, now, ARGV[5]))
 end
 return answer

@@ -3,8 +3,6 @@
 -- KEYS 1 pending reservations  2... the buckets
 -- ARGV 1 rules (JSON)  2 the reservation  3 committed ('' for not)
 -- Answers: refunded, lapsed (it was given back before).
-local now, rules = clock(), cjson.decode(ARGV[1])
 if redis.call('ZREM', KEYS[1], ARGV[2]) == 0 and ARGV[3] == '' then return {'lapsed', 0} end
-local weight = tonumber(string.match(ARGV[2], '^%S+ (%S+)'))
-for i = 2, #KEYS do refund(rules, KEYS[i], now, weight) end
+refund(cjson.decode(ARGV[1]), string.match(KEYS[1], '^{.-}:'), ARGV[2], clock())
 return {'refunded', 0}

@@ -20,11 +20,10 @@ local full = short(rules, country, now, weight, cap(rules, country) * proof)
 answer[1] = #answer > 2 and 'refused' or full and 'part' or 'reserved'
 told(answer, 'country', full)
 if answer[1] ~= 'refused' then
-  block3.usual, block4.usual = rules.crowding * usual / 1000, rules.crowding * usual / 100
   block3.uncounted, block4.uncounted = vouched, vouched
   name(block3, ARGV[7], now)
   local charged = {block3, block4, range, answer[1] == 'reserved' and country or nil}
-  reserve(rules, KEYS[1], ARGV[4], weight, charged, now, ARGV[5])
+  give(answer, 'reservation', reserve(rules, KEYS[1], ARGV[4], weight, charged, now, ARGV[5]))
   redis.call('ZADD', KEYS[7], int(now), string.match(KEYS[5], '^{.-}:(.*)$'))
   redis.call('PEXPIRE', KEYS[7], int(rules.range.keep))
 end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from tests.faults.gateway import Gateway
 from tests.faults.processes import processes
 from tests.faults.test_round_trips import trips
 from tests.guard.test_agreement import agree, guarded, stream
+from tests.guard.test_guard import PLAIN
 from tests.redis_server import RedisCluster, RedisServer
 from tests.world import World, table, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
-ON: dict[str, Any] = {"mode": "enforce", "limits": {"number": []}}
+ON: dict[str, Any] = {"mode": "enforce", "limits": {"number": []}, "rules": PLAIN}
 
 
 async def test_real_redis_decides_as_the_arithmetic_does(server: RedisServer) -> None:
@@ -39,8 +41,10 @@ async def test_two_processes_hammering_one_bucket_never_exceed_its_cap(server: R
     guard = ON | {"budget": {"total_day": 7 * 0.06}}
     configuration = table(countries=["GB"], _top={"redis": server.url, "guard": guard})
     configuration["applications"]["other"]["countries"] = ["GB"]
-    with Gateway() as gateway, processes(configuration, gateway, 2) as running:
-        clients = [process.client() for process in running]
+    async with AsyncExitStack() as stack:
+        gateway = stack.enter_context(Gateway())
+        running = stack.enter_context(processes(configuration, gateway, 2))
+        clients = [await stack.enter_async_context(process.client()) for process in running]
 
         async def sent(numbers: list[str]) -> int:
             answers = await asyncio.gather(
@@ -51,8 +55,6 @@ async def test_two_processes_hammering_one_bucket_never_exceed_its_cap(server: R
 
         assert await sent([f"+447400123{n:03}" for n in range(100)]) == 4
         assert await sent([f"+4474{n}900100" for n in range(10, 50)]) == 3
-        for client in clients:
-            await client.aclose()
 
 
 async def filled(one: World, count: int) -> None:
@@ -67,7 +69,7 @@ async def filled(one: World, count: int) -> None:
 
 async def test_a_bucket_takes_little_memory(server: RedisServer) -> None:
     """All counted by Redis; the README quotes these bounds."""
-    wide = ON | {"rules": {"cap": {"country": 1000.0}}}
+    wide = ON | {"rules": {"cap": {"country": 1000.0}, "start": {"country": 1000.0}}}
     async with world(own_code=True, _top={"redis": server.url, "guard": wide}) as one:
         await filled(one, 200)
     names = server.command("KEYS", "*")

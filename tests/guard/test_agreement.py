@@ -35,7 +35,13 @@ def numbers(chance: random.Random) -> str:
 def stream(seed: int, count: int) -> Iterator[dict[str, Any]]:
     """Creates by few addresses and devices, with what they have with them."""
     chance = random.Random(seed)  # noqa: S311 - a reproducible stream, not a secret
+    staff = 0
     for _ in range(count):
+        if chance.random() < 0.2:  # an office enrols its staff, whose numbers follow one another
+            staff += 1
+            office = {"to": f"+447400555{staff:03}", "ip": "198.51.100.7", "channel": "sms"}
+            yield office | {"pause": 30, "challenge_passed": False, "trusted": False, "converts": staff % 9 > 0}
+            continue
         create: dict[str, Any] = {"to": numbers(chance), "pause": chance.choice([0, 0, 0.25, 1, 5, 60, 1800])}
         if chance.random() < 0.8:
             create["ip"] = chance.choice(["192.0.2.1", "192.0.2.2", f"2001:db8:0:{chance.randrange(99)}::1"])

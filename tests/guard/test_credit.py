@@ -34,6 +34,11 @@ def lived(level: Level, life: list[tuple[str, int, float]]) -> tuple[Bucket, int
     return bucket, now
 
 
+def counts(bucket: Bucket) -> tuple[float, ...]:
+    """What is counted in a bucket."""
+    return bucket.exposure, bucket.approvals, bucket.streak, bucket.recent, bucket.sends
+
+
 @given(levels, acts, weights)
 def test_an_exposure_is_never_negative_and_never_lifted_over_its_cap(
     level: Level, life: list[tuple[str, int, float]], weight: float
@@ -54,9 +59,8 @@ def test_a_refund_undoes_a_charge(level: Level, life: list[tuple[str, int, float
     settled = credit.settled(DEFAULTS, level, bucket, now)
     charged = credit.charged(DEFAULTS, level, bucket, now, weight)
     refunded = credit.refunded(DEFAULTS, level, charged, now, weight)
-    assert (refunded or settled) == pytest.approx(settled, abs=1e-9)
-    if refunded is None:
-        assert settled[0] + settled[2] + sum(settled[4:7]) == pytest.approx(0, abs=1e-9)
+    left = refunded or credit.fresh(now)
+    assert counts(left) == pytest.approx(counts(settled), abs=1e-9)
 
 
 @given(levels, acts, weights, st.floats(0.5, 100), st.floats(0, 50))
@@ -96,22 +100,47 @@ def test_the_order_within_a_moment_makes_no_difference(level: Level, life: list[
 
 def test_a_bucket_that_only_takes_leaks_ever_slower() -> None:
     """By half for each cap's worth of sends without an approval; one approval makes it whole."""
-    level = DEFAULTS.block3
+    level = Level(cap=4, leak=0.25, room=0, keep=HOUR)
     streaks = [credit.fresh(0)._replace(streak=n) for n in (0.0, 4.0, 8.0, 12.0)]
     assert [credit.leak(DEFAULTS, level, bucket) for bucket in streaks] == [0.25, 0.25, 0.125, 0.0625]
     assert credit.leak(DEFAULTS, level, credit.paid(DEFAULTS, level, streaks[-1], 0, 1)) > 0.25
 
 
 def test_a_history_of_approvals_makes_room_and_forgives() -> None:
-    """Ten an hour for three days: the country has room for an outage of as many."""
+    """Ten an hour for three days."""
     level, bucket, now = DEFAULTS.country, credit.fresh(0), 0
     for _ in range(720):
         now += HOUR // 10
         bucket = credit.charged(DEFAULTS, level, bucket, now, 1)
         bucket = credit.paid(DEFAULTS, level, bucket, now, 1)
     assert credit.rate(DEFAULTS, bucket) == pytest.approx(10, rel=0.05)
-    assert credit.leak(DEFAULTS, level, bucket) == pytest.approx(52, rel=0.05)
-    assert credit.cap(DEFAULTS, level, bucket) == pytest.approx(52.5, rel=0.05)
+    assert credit.leak(DEFAULTS, level, bucket) == pytest.approx(8.5, rel=0.05)
+    assert credit.cap(DEFAULTS, level, bucket) == pytest.approx(55, rel=0.05)
+
+
+def test_a_country_earns_its_cap() -> None:
+    """Half of it is there from the first; approvals bring the rest."""
+    level, bucket = DEFAULTS.country, credit.fresh(0)
+    assert credit.cap(DEFAULTS, level, bucket) == 20
+    some = credit.cap(DEFAULTS, level, bucket._replace(approvals=40.0))
+    most = credit.cap(DEFAULTS, level, bucket._replace(approvals=400.0))
+    assert 30 < some < 40 < most
+
+
+def test_a_repeated_send_weighs_less_for_an_hour() -> None:
+    """To the number that was sent to last, and no other."""
+    bucket = credit.charged(DEFAULTS, DEFAULTS.device, credit.fresh(0), 0, 1, "+447400123456")
+    assert credit.weighed(DEFAULTS, bucket, "+447400123456", HOUR - 1, 2) == 0.5
+    assert credit.weighed(DEFAULTS, bucket, "+447400123456", HOUR, 2) == 2
+    assert credit.weighed(DEFAULTS, bucket, "+447400123457", 0, 2) == 2
+
+
+def test_what_a_block_forgets_is_bounded_by_its_range() -> None:
+    """However many codes its owner uses there."""
+    busy = credit.fresh(0)._replace(approvals=200.0)
+    assert credit.leak(DEFAULTS, DEFAULTS.block3, busy) > 5
+    bounded = busy._replace(usual=0.08)
+    assert credit.leak(DEFAULTS, DEFAULTS.block3, bounded) == pytest.approx(0.26)
 
 
 def test_a_block_may_not_have_far_more_than_its_part() -> None:
@@ -146,14 +175,15 @@ def test_a_number_has_a_burst_and_an_end() -> None:
 
 
 def test_a_number_is_trusted_while_it_uses_its_codes() -> None:
-    """At least half of them, and one in the last ninety days."""
-    number = credit.approved(DEFAULTS, credit.sent(DEFAULTS, UNKNOWN_NUMBER, 1), 1)
-    assert credit.trusted(DEFAULTS, number, 1)
+    """At least half of them, one in the last ninety days, and the first a day ago."""
+    number, ripe = credit.approved(DEFAULTS, credit.sent(DEFAULTS, UNKNOWN_NUMBER, 1), 1), 1 + DEFAULTS.ripe
+    assert not credit.trusted(DEFAULTS, number, ripe - 1)
+    assert credit.trusted(DEFAULTS, number, ripe)
     assert credit.trusted(DEFAULTS, number, DEFAULTS.trust)
     assert not credit.trusted(DEFAULTS, number, DEFAULTS.trust + 1)
-    assert credit.trusted(DEFAULTS, credit.sent(DEFAULTS, number, 1), 1)
-    assert not credit.trusted(DEFAULTS, credit.sent(DEFAULTS, credit.sent(DEFAULTS, number, 1), 1), 1)
-    assert not credit.trusted(DEFAULTS, credit.sent(DEFAULTS, UNKNOWN_NUMBER, 1), 1)
+    assert credit.trusted(DEFAULTS, credit.sent(DEFAULTS, number, 1), ripe)
+    assert not credit.trusted(DEFAULTS, credit.sent(DEFAULTS, credit.sent(DEFAULTS, number, 1), 1), ripe)
+    assert not credit.trusted(DEFAULTS, credit.sent(DEFAULTS, UNKNOWN_NUMBER, 1), ripe)
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,18 @@ KEYS = [
 ]
 
 
+PLAIN = {
+    "cap": {"block3": 4.0, "block4": 5.0},
+    "leak": {"block3": 0.25, "block4": 0.4},
+    "again": 1.0,
+    "ripe": "0s",
+}
+"""Rules by which one can count on one's fingers: four sends to a block, each of them whole, and trust at once."""
+
+
 def guarded(mode: str = "enforce", challenge: bool = False, **guard: object) -> dict[str, Any]:
-    """A world with the guard on, without limits on how often."""
-    table = {"mode": mode, "challenge": challenge, "limits": {"number": []}, **guard}
+    """A world with the guard on, with plain rules, without limits on how often."""
+    table = {"mode": mode, "challenge": challenge, "limits": {"number": []}, "rules": PLAIN, **guard}
     return {"api_keys": KEYS, "own_code": True, "_top": {"guard": table}}
 
 
@@ -406,3 +415,45 @@ async def test_prefixes_that_have_room_again_leave_the_metric() -> None:
         await one.travel(4 * 3600 + 1)
         assert (await one.ops.get("/metrics")).status_code == 200
         assert one.metric("otp_guard_blocked_prefixes", country="GB") == 0
+
+
+async def test_who_asks_again_weighs_little() -> None:
+    """A person who got nothing is not another one: by default, within an hour, to block, address and device."""
+    async with world(**guarded(rules={"cap": {"block3": 2.5}}), resend_after=["0s"]) as one:
+        signals = {"ip": "192.0.2.1", "device_id": "d"}
+        for _ in range(4):
+            answer = await one.post("/verifications", {"to": f"{BLOCK}900", "signals": signals})
+            assert answer.status_code in {200, 201}
+        block3 = next(one for one in await held(one) if one["level"] == "block3")
+        assert block3["exposure"] == pytest.approx(1.75, abs=0.01)
+        await refused(one, f"{BLOCK}901", signals=signals)
+
+
+async def test_trust_ripens_for_a_day() -> None:
+    """Before that a number that used its code is refused with its neighbours."""
+    async with world(**guarded(rules=PLAIN | {"ripe": "24h"})) as one:
+        found = await one.create(f"{BLOCK}900", code="123456")
+        assert (await one.check(found["id"], "123456"))["valid"]
+        await fill(one, 4)
+        await refused(one, f"{BLOCK}900")
+        await one.travel(24 * 3600)
+        await fill(one, 4)
+        await refused(one, f"{BLOCK}999")
+        assert (await one.post("/verifications", {"to": f"{BLOCK}900"})).status_code == 201
+
+
+async def test_an_office_stands_for_its_staff() -> None:
+    """From five used codes on its address lets three times as many through, which crowd nobody."""
+    async with world(**guarded()) as one:
+        signals = {"ip": "192.0.2.1"}
+        for n in range(6):
+            number = f"+4479{n:02}123900"
+            found = (await one.post("/verifications", {"to": number, "code": "123456", "signals": signals})).json()
+            assert (await one.check(found["id"], "123456"))["valid"]
+        await fill(one, 4)
+        await refused(one, f"{BLOCK}999")
+        for n in range(2):
+            answer = await one.post("/verifications", {"to": f"{BLOCK}99{n}", "signals": signals})
+            assert answer.status_code == 201, answer.text
+        block3 = next(one for one in await held(one) if one["level"] == "block3")
+        assert (round(block3["exposure"]), round(block3["recent"])) == (6, 4)

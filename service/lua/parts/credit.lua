@@ -38,7 +38,8 @@ local function passed(b, now) return math.max(0, now - b.at) end
 
 local function exposure(rules, b, now) return math.max(0, b.exposure - leak(rules, b) * passed(b, now) / HOUR) end
 
-local function burden(b, weight) return math.min(weight, b.level.cap) end
+-- However dear a send is, an empty bucket has room for one.
+local function burden(b, weight) return math.min(weight, b.level.start or b.level.cap) end
 
 -- Why a send has no room under `most`: what there is, what there may be, how many ms to wait; nil when it has.
 local function short(rules, b, now, weight, most)
@@ -93,16 +94,25 @@ local function charge(rules, b, now, weight)
   keep(b)
 end
 
--- Remembers to which number the send that is about to be charged goes.
-local function name(b, number, now) b.last, b.last_at, b.named = number, now, true end
+-- Remembers to which number the send that is about to be charged goes, and what to remember again after a refund.
+local function name(b, number, now)
+  b.before = (b.last == '' and '-' or b.last) .. ' ' .. int(b.last_at)
+  b.last, b.last_at, b.named = number, now, true
+end
 
-local function refund(rules, key, now, weight)
-  if redis.call('EXISTS', key) == 0 then return end
-  local b = bucket(rules, key, now)
-  settle(rules, b, now)
-  add(b, -burden(b, weight), -burden(b, weight), -1)
-  if b.last ~= '' then name(b, '', now) end
-  keep(b)
+-- Gives back to the buckets of a reservation, `<id> <weight> <last number> <when> <bucket>...`; only the first knows numbers.
+local function refund(rules, tag, reservation, now)
+  local weight, last, at, names = string.match(reservation, '^%S+ (%S+) (%S+) (%d+) ?(.*)$')
+  for name in string.gmatch(names, '%S+') do
+    if redis.call('EXISTS', tag .. name) == 1 then
+      local b = bucket(rules, tag .. name, now)
+      settle(rules, b, now)
+      add(b, -burden(b, tonumber(weight)), -burden(b, tonumber(weight)), -1)
+      if last then b.last, b.last_at, b.named = last == '-' and '' or last, tonumber(at), true end
+      keep(b)
+    end
+    last = nil
+  end
 end
 
 local function give(answer, field, value)
