@@ -20,7 +20,7 @@ a number's shard, `<h>` its keyed hash):
     The number's rate limits: a theoretical arrival time for each. Lives until the last of them has passed.
 `{v<s>}:known:<h>` (hash)
     What the guard knows of a number: `f` when its burst is whole, `u` sends that came to nothing, `t` as of when, `m`
-    sends and `a` approvals that fade, `b` its first approval, `l` its last. Lives for as long as it is trusted, or a week.
+    sends and `a` approvals that fade, `b` its first approval, `l` its last. Lives while it is trusted, or a week.
 `{v<s>}:hand:<h>` (string)
     A number's mark by hand, `trust` or `deny`, with author and reason sealed. Lives for as long as it was made for.
 `{v<s>}:wrong:<h>:<application>` (string)
