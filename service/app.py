@@ -30,6 +30,7 @@ from service.api.listener import Listener
 from service.api.ops import OpsApi
 from service.api.protocol import BoundedProtocol
 from service.api.receipts import ReceiptsApi
+from service.api.stats import StatsApi
 from service.api.verifications import VerificationsApi
 from service.application import Application, Subscription
 from service.cascade import Cascade, Route, Step
@@ -57,7 +58,9 @@ from service.providers.simulator import Simulator
 from service.replies import Replies
 from service.schedule import Schedule
 from service.sealing import KEY_BYTES, KeyRing
+from service.stats import Stats
 from service.store import Store, connect
+from service.tally import Tally
 from service.texts import Texts
 from service.tracing import OFF, Tracing, to_collector
 from service.verification import Verifications
@@ -96,9 +99,11 @@ class Service:
         self.store = Store(redis, self.metrics.observe_script, tracing=self._tracing, embedded=config.embedded)
         ring = KeyRing(_ring_keys(config))
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
+        self.stats = Stats(self.store)
+        tally = Tally(self.metrics, self.stats, ring)
         guard = config.settings.guard
         self.guard = Guard(
-            self.store, ring, self.metrics, rules=guard.rules.rules, prices=guard.price_list, shards=shards
+            self.store, ring, self.metrics, self.stats, rules=guard.rules.rules, prices=guard.price_list, shards=shards
         )
         inbox, terminal = Inbox(self.store, ring, self._receive), Terminal()
         self._smpp = Smpp()
@@ -124,6 +129,7 @@ class Service:
             ring,
             self._door,
             self.metrics,
+            tally,
             self.circuits,
             self._waits,
             applications=applications,
@@ -143,6 +149,7 @@ class Service:
             self._hasher,
             optouts,
             self.metrics,
+            tally,
             self._waits,
             shards=shards,
             nudge=self.schedule.nudge,
@@ -159,6 +166,7 @@ class Service:
         api = VerificationsApi(self.verifications, gate)
         controls = GuardApi(Controls(self.store, ring, self.guard, shards=shards), gate, self.guard.prices)
         events = EventsApi(feed, gate)
+        stats = StatsApi(self.stats, gate, clock=self.store.clock, currency=self.guard.prices.currency)
         replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
         receipts = ReceiptsApi(self.deliveries, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
         ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits, self.guard).routes()
@@ -166,7 +174,7 @@ class Service:
             ops += InboxApi(inbox, gate, is_open=all(one.open for one in simulators)).routes()
         routes: dict[str, list[routing.Route]] = {}
         for address, some in (
-            (server.api, [*api.routes(), *controls.routes(), *events.routes()]),
+            (server.api, [*api.routes(), *controls.routes(), *stats.routes(), *events.routes()]),
             (server.receipts, receipts.routes()),
             (server.ops, ops),
         ):
@@ -193,6 +201,7 @@ class Service:
     async def start(self) -> None:
         """Begin to work: claim jobs, open sessions, say what stands in the way of durability."""
         self.schedule.start()
+        self.stats.start()
         bound = {name: one for name, one in self.config.providers.items() if isinstance(one, Binds)}
         self._smpp.start(bound, self._receive)
         self.events.start()
@@ -211,6 +220,7 @@ class Service:
             async with asyncio.timeout(seconds):
                 await self.schedule.stop()
                 await self.deliveries.stop()
+                await self.stats.stop()
                 await self._waits.stop()
                 await self.events.stop()
                 await self._tracing.stop()

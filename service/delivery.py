@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from service import ids, tally
+from service import ids
 from service.answer import Answer, Fields
 from service.application import Application
 from service.cascade import NOBODY, Move, Next, after_rejection, pointless, provider_for
@@ -45,6 +45,7 @@ from service.record import bound, moment
 from service.schedule import LEASE_MS
 from service.sealing import KeyRing
 from service.store import Store
+from service.tally import Tally
 from service.tracing import OFF, Tracing
 from service.waits import Waits
 
@@ -77,6 +78,7 @@ class Deliveries:
         ring: KeyRing,
         door: Door,
         metrics: Metrics,
+        tally: Tally,
         circuits: Circuits,
         waits: Waits,
         *,
@@ -90,6 +92,7 @@ class Deliveries:
         self._ring = ring
         self._door = door
         self._metrics = metrics
+        self._tally = tally
         self._circuits = circuits
         self._waits = waits
         self._applications = applications
@@ -108,11 +111,11 @@ class Deliveries:
         keys = [tag + verification, f"{tag}due"]
         while True:
             begun = await self._store.run("delivery_begin", keys, [LEASE_MS, verification])
-            tally.count(self._metrics, begun.fields)
+            self._tally.count(begun.fields)
             if begun.outcome != "deliver":
                 return begun.number / 1000 if begun.outcome == "idle" else None
             recorded = await self._deliver(keys, verification, begun.number, begun.fields)
-            tally.count(self._metrics, recorded.fields)
+            self._tally.count(recorded.fields)
             if recorded.outcome != "next":
                 return recorded.number / 1000 if recorded.outcome == "idle" else None
 
@@ -140,7 +143,8 @@ class Deliveries:
         match outcome:
             case Accepted(message_id):
                 status, reason, move = Status.ACCEPTED, "", Move(Next.WAIT)
-                self._guard.spent(application.name, fields.text("country"), channel, name)
+                price = self._guard.prices.price(fields.text("country"), channel, name)
+                self._tally.sent(fields, channel, name, price)
             case Rejected(reason, retry_after):
                 message_id, status = "", Status.REJECTED
                 stuck = listed and not name
@@ -392,7 +396,7 @@ class Deliveries:
             [tag + verification, f"{tag}due"],
             [n, provider, receipt.status, reason, " ".join(sorted(useless)), LEASE_MS, self._marks(receipt.message_id)],
         )
-        tally.count(self._metrics, answer.fields)
+        self._tally.count(answer.fields)
         if answer.outcome in {"moved", "next"}:
             channel, country = answer.fields.channel(n), answer.fields.text("country")
             self._tell("receipt", verification, n, channel, provider, country, receipt.status, reason)

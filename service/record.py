@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import orjson
 
 from service.answer import Fields
+from service.errors import Unreadable
 from service.sealing import KeyRing
 
 
@@ -73,13 +74,12 @@ def read(fields: Fields, ring: KeyRing) -> Verification:
     """Read a verification out of a script's answer; raises Unreadable when a key has left the ring."""
     verification = fields.text("id")
     created = fields.number("created")
-    to = fields.raw("to")
     metadata = fields.raw("meta")
     return Verification(
         id=verification,
         application=fields.text("app"),
         status=fields.text("status"),
-        to=ring.open(to, bound(verification, "to")).decode() if to else "",
+        to=masked(fields, ring),
         country=fields.text("country"),
         purpose=fields.text("purpose"),
         locale=fields.text("locale"),
@@ -96,6 +96,19 @@ def read(fields: Fields, ring: KeyRing) -> Verification:
     )
 
 
+def masked(fields: Fields, ring: KeyRing) -> str:
+    """The number as it may be seen; raises Unreadable when a key has left the ring."""
+    return _to(fields, ring)[0]
+
+
+def prefix(fields: Fields, ring: KeyRing) -> str:
+    """The range of the number (`service.guard.credit.Prefixes`); `-` when its key has left the ring."""
+    try:
+        return _to(fields, ring)[1]
+    except Unreadable:  # a count must not stand in the way of what is counted
+        return "-"
+
+
 def moment(milliseconds: float) -> datetime:
     """A time of Redis' clock."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
@@ -104,6 +117,14 @@ def moment(milliseconds: float) -> datetime:
 def rfc3339(at: datetime | None) -> str | None:
     """A time in UTC as RFC 3339, with milliseconds."""
     return None if at is None else at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _to(fields: Fields, ring: KeyRing) -> tuple[str, str]:
+    """The masked number and its range, which are sealed together."""
+    sealed = fields.raw("to")
+    opened = ring.open(sealed, bound(fields.text("id"), "to")).decode() if sealed else ""
+    masked, _, widest = opened.partition(" ")
+    return masked, widest
 
 
 def _delivery(n: int, fields: Fields, created: int) -> Delivery:

@@ -11,9 +11,9 @@ a number's shard, `<h>` its keyed hash):
     message id), `f<n>` (that id itself, where the provider wants to hear of approvals), `t<k>` `notes` (the timeline),
     `number` (the keyed hash), `bind` (a keyed hash of own code and transaction), `country` `purpose` `locale`,
     `feedback` `own` `test`, `ask` (the guard is asked before the current delivery goes out), `events` (whether they are
-    wanted); the hashed `code`; and sealed, bound to the id: `to` (the masked number), `meta` (the caller's metadata),
-    `guard` (what was charged for it), `secret` (number and code) and `extra` (what else the text needs). The last
-    three, `code` and `bind` go when the verification ends. It lives for twice its TTL.
+    wanted); the hashed `code`; and sealed, bound to the id: `to` (the masked number and its range), `meta` (the
+    caller's metadata), `guard` (what was charged for it), `secret` (number and code) and `extra` (what else the text
+    needs). The last three, `code` and `bind` go when the verification ends. It lives for twice its TTL.
 `{v<s>}:number:<h>:<application>` (string)
     The id of the number's latest verification. Lives as long as that.
 `{v<s>}:rates:<h>` (hash)
@@ -62,6 +62,10 @@ a number's shard, `<h>` its keyed hash):
     for ten minutes after the last word about it.
 `{w:<provider>:<channel>:<country>}:waits` (hash)
     How long receipts took: counts `b<k>` of a histogram that fades with a half-life, as of `at`. Lives for a day.
+`{s:<application>}:<dimension>:<hour>:<part>` (hash)
+    What was counted in an hour (since 1970), `country`, `channel` and `provider` in one part, `prefix` in eight by a
+    checksum: from each value to its amounts, in the order of `service.stats.Amounts`, without zeros at their end.
+    Lives for 31 days.
 `{m:<f>}:<provider>` (hash)
     Whose `delivery` a provider's message is, by a keyed hash of the provider's own id for it, where its receipts name
     nothing else; lives for two days. `early<n>` are receipts that came before; they wait for a minute.

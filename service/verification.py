@@ -20,13 +20,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 import orjson
 
 from service import code as codes
-from service import idempotency, ids, tally
+from service import idempotency, ids
 from service.answer import Answer, Fields
 from service.application import Application
 from service.cascade import Step, written
 from service.code import Hasher
 from service.errors import Unavailable
 from service.guard.ask import Ask
+from service.guard.credit import Prefixes
 from service.guard.limits import from_key
 from service.guard.live import Charge, Guard, Heard
 from service.idempotency import Memory
@@ -39,6 +40,7 @@ from service.requests import Check, Checked, Refusal, Start, Started
 from service.schedule import LEASE_MS
 from service.sealing import Key, KeyRing, Place
 from service.store import Act, Field, Store
+from service.tally import Tally
 from service.waits import Waits
 
 SETTLE_MS = 10_000
@@ -58,6 +60,7 @@ class Verifications:
         hasher: Hasher,
         optouts: OptOuts,
         metrics: Metrics,
+        tally: Tally,
         waits: Waits,
         *,
         shards: int,
@@ -71,6 +74,7 @@ class Verifications:
         self._hasher = hasher
         self._optouts = optouts
         self._metrics = metrics
+        self._tally = tally
         self._waits = waits
         self._shards = shards
         self._nudge = nudge
@@ -367,7 +371,9 @@ class Verifications:
             "checks": application.checks,
             "sends": application.sends,
             "sent": 1,
-            "to": key.seal(number.masked.encode(), bound(verification, "to")),
+            "to": key.seal(
+                f"{number.masked} +{Prefixes.of(number.e164[1:]).range}".encode(), bound(verification, "to")
+            ),
             "secret": key.seal(f"{number.e164}:{code}".encode(), bound(verification, "secret")),
             "code": await self._hasher.hash(verification=verification, code=code, transaction=transaction),
         }
@@ -440,7 +446,7 @@ class Verifications:
     def _noticed(self, answer: Answer) -> Verification:
         """The verification in an answer, counting what this act brought about."""
         if not answer.replayed:
-            tally.count(self._metrics, answer.fields)
+            self._tally.count(answer.fields)
         return read(answer.fields, self._ring)
 
     def _count(self, found: Verification, result: str) -> None:

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import httpx
 import phonenumbers
@@ -33,6 +33,7 @@ from service.events import TYPES
 from service.provider import REASONS, Channel, Status
 from service.providers import KINDS
 from service.sealing import KeyRing
+from service.stats import Group
 from tests.world import KEY, READ_KEY, WEBHOOK_SECRET, Sent, World, signed, table, world, wrong
 
 FILE = Path(__file__).resolve().parent.parent / "openapi.yaml"
@@ -235,10 +236,11 @@ def test_every_model_of_a_body_is_in_the_file() -> None:
 
 
 def test_the_words_of_answers_are_those_of_the_service() -> None:
-    """Channels, statuses of deliveries, and reasons."""
+    """Channels, statuses of deliveries, reasons, and what numbers are grouped by."""
     assert SCHEMAS["Channel"]["enum"] == list(Channel)
     assert SCHEMAS["DeliveryStatus"]["enum"] == list(Status)
     assert SCHEMAS["Reason"]["enum"] == list(REASONS)
+    assert SCHEMAS["StatsGroup"]["enum"] == list(get_args(Group))
 
 
 def test_the_types_of_events_are_those_of_the_service() -> None:
@@ -426,6 +428,8 @@ async def _guard(call: Caller) -> None:
     why = {"reason": "a farm", "until": "2999-01-01T00:00:00Z"}
     await call("markNumber", {"action": "deny", **why}, of=number, key=GUARD_KEY)
     await call("readNumber", of=number, key=READ_KEY)
+    await call("readStats", key=READ_KEY)
+    await call("readStats", query={"group_by": "hour", "from": "2026-01-01T00:00:00"}, key=GUARD_KEY)
     refused = await call("startVerification", {"to": number})
     await call("readDecision", of=refused.json()["decision_id"], key=READ_KEY)
     await call("unmarkNumber", of=number, key=GUARD_KEY)
@@ -529,6 +533,7 @@ async def _without_redis(call: Caller, one: World, message: Sent) -> None:
         await call("unmarkNumber", of="+447400123456", key=GUARD_KEY)
         await call("unmarkPrefix", of="+99299", key=GUARD_KEY)
         await call("readNumber", of="+447400123456", key=GUARD_KEY)
+        await call("readStats", key=GUARD_KEY)
         await call("listPrefixes", query={"country": "GB"}, key=GUARD_KEY)
         await call("readDecision", key=GUARD_KEY)
 

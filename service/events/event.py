@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import orjson
 
 from service.answer import Fields
-from service.record import bound, moment, rfc3339
+from service.record import bound, masked, moment, rfc3339
 from service.requests import Refusal, Start
 from service.sealing import KeyRing
 
@@ -57,11 +57,11 @@ class Event:
         verification = fields.text("id")
         n = fields.number("n")
         _, channel, provider, *_ = (fields.text(f"d{n}") or "- - -").split(" ")
-        to, metadata = fields.raw("to"), fields.raw("meta")
+        metadata = fields.raw("meta")
         data = {
             "id": verification,
             "application": fields.text("app"),
-            "to": ring.open(to, bound(verification, "to")).decode() if to else "",
+            "to": masked(fields, ring),
             "country": fields.text("country"),
             "purpose": fields.text("purpose"),
             "n": n if n >= 0 else None,

@@ -40,6 +40,7 @@ from service.guard.verdict import ALLOWED, Decision, Reason, judge
 from service.metrics import Metrics
 from service.phone import Number
 from service.sealing import KeyRing
+from service.stats import Amounts, Stats, Subject, millionths
 from service.store import Act, Field, Store
 
 logger = logging.getLogger(__name__)
@@ -172,11 +173,20 @@ class Guard:
     """Decides on sends, and keeps the credit that they are decided by."""
 
     def __init__(
-        self, store: Store, ring: KeyRing, metrics: Metrics, *, rules: Rules, prices: Prices, shards: int
+        self,
+        store: Store,
+        ring: KeyRing,
+        metrics: Metrics,
+        stats: Stats,
+        *,
+        rules: Rules,
+        prices: Prices,
+        shards: int,
     ) -> None:
         self._store = store
         self._ring = ring
         self._metrics = metrics
+        self._stats = stats
         self._shards = shards
         self._proof = rules.proof
         self._blocked: set[str] = set()
@@ -297,11 +307,6 @@ class Guard:
         """The rules for the buckets under the tag of a key."""
         return self.rules if _is_country(key) else self._caller_rules
 
-    def spent(self, application: str, country: str, channel: str, provider: str) -> None:
-        """A provider took a message, which costs."""
-        price = self.prices.price(country, channel, provider)
-        self._metrics.spend(application, channel, country, provider).inc(price)
-
     def number_rules(self, policy: Policy) -> bytes:
         """What the scripts that send and approve need to count for a number; empty where the guard is off."""
         return {"off": b"", "monitor": self._lenient_rules, "enforce": self._number_rules}[policy.mode]
@@ -357,8 +362,13 @@ class Guard:
             )
         if decision.verdict == "allow":
             return
-        if ask.policy.mode == "enforce":
-            self._metrics.saved(application, country).inc(ask.price)
+        saved = ask.price if ask.policy.mode == "enforce" else 0.0
+        self._metrics.saved(application, country).inc(saved)
+        challenged = decision.verdict == "challenge"
+        self._stats.count(
+            Subject(application, country, f"+{ask.prefixes.range}", ask.channel),
+            Amounts(blocked=int(not challenged), challenged=int(challenged), saved=millionths(saved)),
+        )
         first = decision.reasons[0]
         fields = {
             "decision": name,

@@ -15,7 +15,9 @@ local message = v.f['m' .. n]
 if ARGV[7] ~= '' and message and not string.find(ARGV[7], message, 1, true) then return {'foreign', 0} end
 d.provider = ARGV[2]
 local since = now - num(v, 'created') - (tonumber(d.sent) or tonumber(d.queued))
+local before = d.delivered
 if not progress(v, now, n, d, ARGV[3], ARGV[4] ~= '' and ARGV[4] or nil) then return {'old', since} end
+if before == '-' and d.delivered ~= '-' then v.f.arrived = d.provider .. ' ' .. d.channel end
 if ARGV[3] == 'failed' then learn(v, now, ARGV[4], d.channel .. ' ' .. ARGV[5]) end
 local queued = false
 if alive(v) and not lapse(v, now) then
@@ -31,4 +33,4 @@ if alive(v) and not lapse(v, now) then
   end
 end
 save(v)
-return give(reply(queued and 'next' or 'moved', since, v), v, {'guard'})
+return give(reply(queued and 'next' or 'moved', since, v), v, {'guard', 'arrived'})

@@ -10,7 +10,7 @@ from service.store import connect
 from tests.faults.waiting import until
 from tests.providers.test_simulator import simulated
 from tests.redis_server import RedisCluster, RedisServer
-from tests.world import NEXT_SECRET_KEY, NUMBER, SECRET_KEY, world, wrong
+from tests.world import NEXT_SECRET_KEY, NUMBER, READ_KEY, SECRET_KEY, world, wrong
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.cluster]
 
@@ -28,6 +28,17 @@ async def test_a_right_code_approves_once(url: str) -> None:
         assert (approved["valid"], approved["status"]) == (True, "approved")
         again = await one.check(started["id"], code)
         assert (again["valid"], again["status"]) == (False, "approved")
+
+
+async def test_what_became_of_it_is_counted(url: str) -> None:
+    """For the analyst, under a tag of the application's own."""
+    async with world(_top=FREE | {"redis": url}) as one:
+        started = await one.create()
+        await one.report(one.gateway.last, "delivered")
+        await one.check(started["id"], one.gateway.last.code)
+        found = (await one.api.get("/stats?group_by=prefix", headers={"authorization": f"Bearer {READ_KEY}"})).json()
+        [row] = found["rows"]
+        assert [row[name] for name in ("group", "sends", "delivered", "approved")] == ["+447400", 1, 1, 1]
 
 
 async def test_the_last_wrong_code_ends_it(url: str) -> None:

@@ -91,7 +91,8 @@ end
 local function advance(v, now, cause, pointless, lease)
   local step, channel = following(v, pointless)
   while step do
-    tell(v, 'advanced', delivery(v, v.f.n).channel .. ' ' .. channel .. ' ' .. cause)
+    local left = delivery(v, v.f.n)
+    tell(v, 'advanced', left.channel .. ' ' .. channel .. ' ' .. cause .. ' ' .. left.provider)
     local shut = queue(v, now, step, cause, lease)
     publish(v, now, 'verification.advanced', v.f.n, cause)
     cause = shut

@@ -43,11 +43,12 @@ local function save(v)
 end
 
 -- The answer of a script: an outcome, a number, and the fields that its caller reads. Fields set in v.f without `put`
--- are for the caller alone: `noticed` (the end that this act brought about), `advanced` (from which channel to which, and
--- why, for each), `skipped` (which channel was shut, and why, for each), `silent` (whose wait was over), `now`, `replayed`.
+-- are for the caller alone: `noticed` (the end that this act brought about), `advanced` (from which channel to which,
+-- why, and by whom the first was carried, for each), `skipped` (which channel was shut, and why, for each), `silent` (whose
+-- wait was over), `arrived` (whose message, and over which channel), `now`, `replayed`.
 local VIEW = {'app', 'status', 'created', 'expires', 'resend', 'checks', 'spent', 'sends', 'sent', 'plan', 'n', 'to',
   'country', 'purpose', 'locale', 'meta', 'test', 'noticed', 'advanced', 'skipped', 'silent'}
-local MESSAGE = {'app', 'country', 'purpose', 'locale', 'expires', 'now', 'try', 'secret', 'extra', 'guard', 'ask',
+local MESSAGE = {'app', 'country', 'purpose', 'locale', 'expires', 'now', 'try', 'to', 'secret', 'extra', 'guard', 'ask',
   'noticed', 'advanced', 'skipped', 'silent'}
 
 local function give(r, v, fields)
