@@ -94,7 +94,7 @@ def _bad_route(world: World, dice: random.Random) -> Day:
 
 
 def _rollout(world: World, dice: random.Random) -> Day:
-    """A company enrols the 300 consecutive numbers of its staff within three hours, most of them from its offices."""
+    """A company enrols the 300 consecutive numbers of its staff within three hours, four of five from its offices."""
     country = dice.choice(MAIN)
     block = Range(world.plan(country).rented(dice, 3), 3)
     first = dice.randrange(700)
@@ -109,6 +109,7 @@ def _rollout(world: World, dice: random.Random) -> Day:
                 country=country,
                 steady=True,
                 addresses=tuple(address(dice) for _ in range(3)),
+                at_home=0.2,
                 numbers=tuple(staff),
                 converts=0.92,
             )

@@ -109,7 +109,9 @@ class Surge:
     steady: bool = False
     """Evenly over `seconds`, not fading."""
     addresses: tuple[str, ...] = ()
-    """Where they all sit; otherwise everybody is at home."""
+    """Where they sit; otherwise everybody is at home."""
+    at_home: float = 0.0
+    """What part of them is at home all the same."""
     numbers: tuple[str, ...] = ()
     """What they all have, in this order; otherwise anybody's."""
     strangers: float = 0.0
@@ -239,7 +241,7 @@ class World:
             country = dice.choices(list(self.share), list(self.share.values()))[0]
         sender = self.person(country, dice)
         sender.converts = surge.converts
-        if surge.addresses:
+        if surge.addresses and dice.random() >= surge.at_home:
             sender.ip = surge.addresses[int(dice.random() * len(surge.addresses))]
         if surge.numbers:
             sender.to = surge.numbers[number]
