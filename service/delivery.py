@@ -150,7 +150,7 @@ class Deliveries:
                 stuck = listed and not name
                 move = NOBODY if stuck else after_rejection(reason, providers, attempt, retry_after)
                 if charge is not None and move.next is Next.ADVANCE and reason != "guard":
-                    self._guard.relieve(charge, channel)
+                    self._guard.relieve(charge, n, channel)
         self._tell("delivery", verification, n, channel, name or "-", fields.text("country"), status, reason)
         mark = self._ring.writer.fingerprint(b"message", message_id.encode()) if message_id else ""
         recorded = self._store.run(
@@ -402,7 +402,7 @@ class Deliveries:
             self._tell("receipt", verification, n, channel, provider, country, receipt.status, reason)
             self._metrics.receipt_seconds(provider, channel).observe(answer.number / 1000)
             if receipt.status is Status.FAILED and (charge := self._charge(answer.fields)) is not None:
-                self._guard.relieve(charge, channel)
+                self._guard.relieve(charge, n, channel)
             if receipt.status is Status.DELIVERED:
                 await self._waits.note(provider, Channel(channel), country, answer.number)
         return answer

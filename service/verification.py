@@ -505,9 +505,9 @@ def _settling(spent: Answer, verdict: str, memory: Memory, rules: bytes = b"") -
     return Act("check_settle", keys, [verdict, memory.marks, idempotency.TTL_MS, rules])
 
 
-def _channels(fields: Fields) -> set[str]:
-    """The channels that a verification was sent over."""
-    return {fields.channel(n) for n in range(fields.number("n") + 1)}
+def _channels(fields: Fields) -> list[str]:
+    """The channels that a verification was sent over, one for each send."""
+    return [fields.channel(n) for n in range(fields.number("n") + 1)]
 
 
 def _plan(application: Application, wanted: Start) -> tuple[Step, ...] | Refusal:

@@ -88,10 +88,10 @@ class LeakTable(Section):
     device: Positive = DEFAULTS.device.leak
 
 
-class StartTable(Section):
-    """What a bucket has of its cap from the first; the rest is earned."""
+class EarnedTable(Section):
+    """What approvals may add to a cap."""
 
-    country: Cap = DEFAULTS.country.start or DEFAULTS.country.cap
+    country: Factor = DEFAULTS.country.earned
 
 
 class RoomTable(Section):
@@ -118,13 +118,13 @@ class RulesTable(Section):
     """The constants of the guard."""
 
     cap: CapTable = CapTable()
-    start: StartTable = StartTable()
+    earned: EarnedTable = EarnedTable()
     leak: LeakTable = LeakTable()
     room: RoomTable = RoomTable()
     keep: KeepTable = KeepTable()
     payback: Positive = DEFAULTS.payback
     history: Factor = DEFAULTS.history
-    earned: Factor = DEFAULTS.earned
+    earning: Factor = DEFAULTS.earning
     crowding: Factor = DEFAULTS.crowding
     again: Share = DEFAULTS.again
     again_within: Annotated[Duration, Field(ge=0, le=_DAY)] = DEFAULTS.again_within // 1000
@@ -163,12 +163,12 @@ class RulesTable(Section):
             cap=getattr(self.cap, name),
             leak=getattr(self.leak, name),
             room=getattr(self.room, name, 0),
-            start=getattr(self.start, name, None),
+            earned=getattr(self.earned, name, 0),
             keep=getattr(self.keep, name) * 1000,
         )
 
 
-_LEVELS = frozenset({"cap", "start", "leak", "room", "keep"})
+_LEVELS = frozenset({"cap", "earned", "leak", "room", "keep"})
 _TIMES = frozenset(
     {
         "memory",

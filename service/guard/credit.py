@@ -27,15 +27,15 @@ class Level:
     """What all buckets of one kind have in common.
 
     `cap` is the exposure that a bucket without history may have, `leak` what time forgives per hour, `room` by how many
-    times its usual traffic the cap grows, `keep` (ms) how long a bucket stays after its last change. `start` is what it
-    has of its cap from the first, where the rest is earned by approvals.
+    times its usual traffic the cap grows, `keep` (ms) how long a bucket stays after its last change, `earned` what its
+    approvals may add to the cap.
     """
 
     cap: float
     leak: float
     room: float
     keep: int
-    start: float | None = None
+    earned: float = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Rules:
     """Ten thousand numbers."""
     range: Level = Level(cap=12, leak=1, room=4, keep=30 * DAY)
     """A million numbers; of short ones those that share their first four digits."""
-    country: Level = Level(cap=40, leak=1, room=2, keep=30 * DAY, start=20)
+    country: Level = Level(cap=20, leak=1, room=2, keep=30 * DAY, earned=20)
     ip: Level = Level(cap=9, leak=1, room=3, keep=14 * DAY)
     """An IPv4 address, or an IPv6 network of 64 bits."""
     device: Level = Level(cap=4, leak=0.5, room=0, keep=2 * DAY)
@@ -57,8 +57,8 @@ class Rules:
     """What one approval takes back, in sends: 2.57 tells conversion of 75 % from 10 %."""
     history: float = 0.75
     """How many sends a bucket forgets for each that it converted in the long run."""
-    earned: float = 0.25
-    """How much of its cap an approval earns for a bucket that has not all of it from the first."""
+    earning: float = 0.25
+    """What each approval adds to a cap that is earned."""
     crowding: float = 8
     """By how much a block may be fuller than others of its range, when its own history forgives it."""
     again: float = 0.25
@@ -181,8 +181,8 @@ def leak(rules: Rules, level: Level, bucket: Bucket) -> float:
 
 def cap(rules: Rules, level: Level, bucket: Bucket) -> float:
     """The exposure that a bucket may have, with room for what it is used to."""
-    own = level.cap if level.start is None else min(level.cap, level.start + rules.earned * bucket.approvals)
-    return own + level.room * rules.history * rate(rules, bucket)
+    earned = min(level.earned, rules.earning * bucket.approvals)
+    return level.cap + earned + level.room * rules.history * rate(rules, bucket)
 
 
 def weighed(rules: Rules, bucket: Bucket, number: str, now: int, weight: float) -> float:
@@ -208,7 +208,7 @@ def exposure(rules: Rules, level: Level, bucket: Bucket, now: int) -> float:
 
 def burden(level: Level, weight: float) -> float:
     """What a send adds to a bucket. However dear it is, an empty bucket has room for one."""
-    return min(weight, level.cap if level.start is None else level.start)
+    return min(weight, level.cap)
 
 
 def test(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, most: float) -> Shortfall | None:
@@ -240,10 +240,8 @@ def settled(rules: Rules, level: Level, bucket: Bucket, now: int) -> Bucket:
     )
 
 
-def charged(
-    rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, number: str = "", sends: int = 1
-) -> Bucket:
-    """The bucket after a send to a number; `sends` is 0 for one that does not count where it is crowded."""
+def charged(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, sends: int = 1) -> Bucket:
+    """The bucket after a send; `sends` is 0 for one that does not count where there would be a crowd."""
     then = settled(rules, level, bucket, now)
     added = burden(level, weight)
     return then._replace(
@@ -251,21 +249,18 @@ def charged(
         streak=then.streak + added,
         recent=then.recent + sends,
         sends=then.sends + sends,
-        last=number,
-        last_at=now,
     )
 
 
-def refunded(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float) -> Bucket | None:
+def refunded(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, sends: int = 1) -> Bucket | None:
     """The bucket after a send that was charged and did not happen, None where nothing is left to remember."""
     then = settled(rules, level, bucket, now)
     added = burden(level, weight)
     left = then._replace(
         exposure=max(0.0, then.exposure - added),
         streak=max(0.0, then.streak - added),
-        recent=max(0.0, then.recent - 1),
-        sends=max(0.0, then.sends - 1),
-        last="",
+        recent=max(0.0, then.recent - sends),
+        sends=max(0.0, then.sends - sends),
     )
     return left if left.exposure or left.approvals or left.streak or left.recent or left.sends else None
 

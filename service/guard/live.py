@@ -11,8 +11,8 @@ import logging
 import os
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from service.guard.parts import (
     Look,
     Money,
     Part,
+    Send,
     Surroundings,
     country_tag,
     tag_of,
@@ -41,7 +42,7 @@ from service.metrics import Metrics
 from service.phone import Number
 from service.sealing import KeyRing
 from service.stats import Amounts, Stats, Subject, millionths
-from service.store import Act, Field, Store
+from service.store import Act, Store
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ _CONSTANTS: Final = (
     "history",
     "memory",
     "spread",
-    "earned",
+    "earning",
     "crowding",
     "again",
     "again_within",
@@ -208,11 +209,7 @@ class Guard:
         parts = list(self._parts(ask, callers, requested=first is None))
         if not parts:
             return Heard()
-        hearing = Hearing(trusted=ask.signals.trusted)
-        for part, answer in zip(parts, await self._store.together(part.act() for part in parts), strict=True):
-            part.hear(answer, hearing)
-        if hearing.around and hearing.vouches:
-            await self._ask_for_vouched(parts[-1], hearing)
+        hearing = await self._listen(ask, parts)
         decision = judge(
             hearing.findings,
             challenges=ask.policy.challenges and first is None,
@@ -245,11 +242,7 @@ class Guard:
     async def look(self, ask: Ask) -> tuple[Hearing, Decision]:
         """What would be answered to a send now, without any trace of it; raises Unavailable."""
         parts = list(self._parts(ask, [self._caller(*caller) for caller in ask.callers], requested=True))
-        hearing = Hearing(trusted=ask.signals.trusted)
-        for part, answer in zip(parts, await self._store.together(part.act() for part in parts), strict=True):
-            part.hear(answer, hearing)
-        if hearing.around and hearing.vouches:
-            await self._ask_for_vouched(parts[-1], hearing)
+        hearing = await self._listen(ask, parts)
         await self._store.together(hold.refund for hold in hearing.holds)
         return hearing, judge(hearing.findings, challenges=ask.policy.challenges, proven=ask.signals.challenge_passed)
 
@@ -275,15 +268,20 @@ class Guard:
         for hold in heard.holds:
             self._store.tell(hold.refund_committed)
 
-    def paying(self, charge: Charge, channels: Iterable[str]) -> list[Act]:
-        """The acts by which an approval pays back for sends over these channels, to be run with what approves."""
-        weight = max((self.prices.weight(charge.country, channel) for channel in channels), default=1.0)
-        acts = []
-        for tag, buckets in _by_tag(charge.charged):
-            remembered = "" if _is_country(tag) else charge.country
-            args: list[Field] = [self._rules_of(tag), self._weighed(charge, buckets[0], weight), remembered]
-            acts.append(Act("credit_pay", buckets, args))
-        return acts
+    def paying(self, charge: Charge, channels: Sequence[str]) -> list[Act]:
+        """The acts by which an approval pays back for the dearest of the sends over these channels, in their order."""
+        return [
+            Act(
+                "credit_pay",
+                buckets,
+                [
+                    self._rules_of(tag),
+                    max((self._weighed(charge, buckets[0], *send) for send in enumerate(channels)), default=1.0),
+                    "" if _is_country(tag) else charge.country,
+                ],
+            )
+            for tag, buckets in _by_tag(charge.charged)
+        ]
 
     def unpay(self, paid: Sequence[Answer]) -> None:
         """Undo what `paying` did, of which these are the answers."""
@@ -291,17 +289,17 @@ class Guard:
             keys, amounts = zip(*answer.fields.items(), strict=True)
             self._store.tell(Act("credit_unpay", keys, [self._rules_of(keys[0]), *amounts]))
 
-    def relieve(self, charge: Charge, channel: str) -> None:
-        """A send over this channel failed, so that nobody was paid for it."""
-        weight = self.prices.weight(charge.country, channel)
+    def relieve(self, charge: Charge, n: int, channel: str) -> None:
+        """The send `n` of a verification, over this channel, failed, so that nobody was paid for it."""
         for tag, buckets in _by_tag(charge.charged):
-            args: list[Field] = [self._rules_of(tag), self._weighed(charge, buckets[0], weight)]
-            self._store.tell(Act("credit_relieve", buckets, args))
+            weight = self._weighed(charge, buckets[0], n, channel)
+            self._store.tell(Act("credit_relieve", buckets, [self._rules_of(tag), weight]))
 
-    def _weighed(self, charge: Charge, key: str, weight: float) -> float:
-        """What a send of this weight weighed in the buckets beside this one."""
+    def _weighed(self, charge: Charge, key: str, n: int, channel: str) -> float:
+        """What the send `n` of a verification weighed in a bucket: those after the first repeat it."""
         name = "around" if _is_country(key) else key.rpartition(":")[2]
-        return weight * self._again if name in charge.repeated else weight
+        weight = self.prices.weight(charge.country, channel)
+        return weight * self._again if n > 0 or name in charge.repeated else weight
 
     def _rules_of(self, key: str) -> bytes:
         """The rules for the buckets under the tag of a key."""
@@ -330,17 +328,22 @@ class Guard:
             yield Money(whose, list(allowances), ask.price, policy.budget.alert, reservation)
         proof = self._proof if signals.challenge_passed else 1.0
         mark = self._ring.writer.fingerprint(b"again", number.e164.encode())[:_MARK]
+        send = Send(mark, ask.weight, proof, reservation)
         for key in callers:
-            yield Caller(key, number.country, mark, ask.weight, proof, reservation, self._caller_rules)
-        yield Surroundings(number.country, number.e164, mark, ask.weight, proof, reservation, self.rules)
+            yield Caller(key, number.country, send, self._caller_rules)
+        yield Surroundings(number.country, number.e164, send, self.rules)
 
-    async def _ask_for_vouched(self, part: Part, hearing: Hearing) -> None:
-        """Ask the surroundings (the last part) once more, now that the address is known to stand for the number."""
-        if isinstance(part, Surroundings):
-            again = replace(part, vouched=True)
-            hearing.around, hearing.country = [], None
-            (answer,) = await self._store.together([again.act()])
-            again.hear(answer, hearing)
+    async def _listen(self, ask: Ask, parts: Sequence[Part]) -> Hearing:
+        """What the parts say. Prefixes without room are asked again where the address stands for the number."""
+        hearing = Hearing(trusted=ask.signals.trusted)
+        for part, answer in zip(parts, await self._store.together(part.act() for part in parts), strict=True):
+            part.hear(answer, hearing)
+        for part in parts if hearing.around and hearing.vouches else ():
+            if isinstance(part, Surroundings):
+                vouched = replace(part, vouched=True)
+                hearing.around, hearing.country = [], None
+                vouched.hear(await self._store.run(*vouched.act()), hearing)
+        return hearing
 
     def _caller(self, level: str, name: str) -> str:
         hashed = self._ring.writer.fingerprint(level.encode(), name.encode())
@@ -449,11 +452,7 @@ def half(text: str) -> str:
 
 def _written(rules: Rules, levels: Sequence[str]) -> bytes:
     """The rules as the scripts take them."""
-    kinds = {
-        name: {key: value for key, value in asdict(getattr(rules, name)).items() if value is not None}
-        for name in levels
-    }
-    return orjson.dumps({name: getattr(rules, name) for name in _CONSTANTS} | kinds)
+    return orjson.dumps({name: getattr(rules, name) for name in (*_CONSTANTS, *levels)})
 
 
 def _is_country(key: str) -> bool:

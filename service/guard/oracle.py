@@ -216,7 +216,8 @@ class Oracle:
         for level, key, weight in charged:
             bucket = self._bucket(level, key, now)
             counted = 0 if vouched and level in {"block3", "block4"} else 1
-            self._buckets[level, key] = credit.charged(rules, self._level(level), bucket, now, weight, number, counted)
+            after = credit.charged(rules, self._level(level), bucket, now, weight, counted)
+            self._buckets[level, key] = after._replace(last=number, last_at=now)
         self._numbers[number] = credit.sent(self._rules, self._known(number, now), now)
         for limit in ask.limits:
             self._due[limit] = taken(limit.rate, self._due.get(limit, 0), now)
@@ -228,8 +229,8 @@ class Oracle:
         """Bound what counts as the history of blocks that were paid by that of their range."""
         if "range" in paid:
             usual = self._rules.crowding * credit.rate(self._rules, self._buckets[paid["range"]])
-            for level, share in (("block3", 1000), ("block4", 100)):
-                self._buckets[paid[level]] = self._buckets[paid[level]]._replace(usual=usual / share)
+            for level, size in (("block3", 1000), ("block4", 100)):
+                self._buckets[paid[level]] = self._buckets[paid[level]]._replace(usual=usual / size)
 
     def _remember(self, ref: str, send: _Send) -> None:
         self._sends[ref] = send

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from service.answer import Answer
@@ -11,7 +11,7 @@ from service.guard.ask import Allowance
 from service.guard.credit import Prefixes, Shortfall
 from service.guard.limits import Rate, from_key, keys
 from service.guard.verdict import Findings, Reason
-from service.store import Act
+from service.store import Act, Field
 
 LEASE_MS: Final = 30_000
 """After this a reservation that was never committed is given back: its process is gone."""
@@ -60,6 +60,42 @@ class Hearing:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Send:
+    """What all buckets are told of a send.
+
+    `mark` is a keyed hash of its number: each script weighs the send by whether its bucket saw the same one last.
+    Its caps are multiplied by `proof`.
+    """
+
+    mark: str
+    weight: float
+    proof: float
+    reservation: str
+
+    @property
+    def words(self) -> list[Field]:
+        """As the scripts take them."""
+        return [_text(self.weight), _text(self.proof), self.reservation, LEASE_MS, self.mark]
+
+    def repeats(self, answer: Answer) -> bool:
+        """Whether it was known as one that repeats the last."""
+        return answer.fields.text("weight") != _text(self.weight)
+
+    def hold(self, tag: str, names: Sequence[str], answer: Answer, rules: bytes, *, vouched: bool = False) -> Hold:
+        """What the script that answered has reserved. Where it is `vouched` for, its blocks do not count it."""
+        taken = " ".join([self.reservation, answer.fields.text("weight"), *names])
+        pending, buckets = f"{tag}pending", [tag + name for name in names]
+        commit = Act("credit_commit", [pending, buckets[0]], [taken, self.mark])
+        if vouched:
+            commit = Act("credit_vouch", [pending, *buckets[:2]], [taken, self.mark, rules])
+        committed = ["1", _flag(vouched), _flag(not self.repeats(answer))]
+        refund, undo = (
+            Act("credit_refund", [pending, *buckets], [rules, taken, *words]) for words in (["", "", ""], committed)
+        )
+        return Hold(commit, refund, undo)
+
+
 class Part(Protocol):
     """One script and its reader."""
 
@@ -96,17 +132,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The prefixes of the number, and its country; `vouched` where the address is known to stand for the number.
-
-    `mark` is a keyed hash of the number, by which a send that repeats the last one is known.
-    """
+    """The prefixes of the number, and its country; `vouched` where the address is known to stand for the number."""
 
     country: str
     number: str
-    mark: str
-    weight: float
-    proof: float
-    reservation: str
+    send: Send
     rules: bytes
     vouched: bool = False
 
@@ -123,16 +153,7 @@ class Surroundings:
         return Act(
             "surroundings_reserve",
             [f"{tag}pending", *buckets, f"{tag}hand", f"{tag}ranges"],
-            [
-                self.rules,
-                _text(self.weight),
-                _text(self.proof),
-                self.reservation,
-                LEASE_MS,
-                self.number[1:],
-                self.mark,
-                "1" if self.vouched else "",
-            ],
+            [self.rules, *self.send.words, self.number[1:], _flag(self.vouched)],
         )
 
     def hear(self, answer: Answer, hearing: Hearing) -> None:
@@ -156,29 +177,19 @@ class Surroundings:
         hearing.trusted |= action == "allow"
         if answer.outcome != "refused":
             hearing.charged = (*narrow,) if answer.outcome == "part" else (*narrow, "country")
-            hold = _credit(country_tag(self.country), hearing.charged, answer, self.rules)
-            if hearing.vouches and not self.vouched:
-                hold = replace(hold, commit=self._uncounted(hold))
-            hearing.holds.append(hold)
-            if _weight(answer) < self.weight:
+            tag = country_tag(self.country)
+            hearing.holds.append(self.send.hold(tag, hearing.charged, answer, self.rules, vouched=hearing.vouches))
+            if self.send.repeats(answer):
                 hearing.repeated.add("around")
-
-    def _uncounted(self, hold: Hold) -> Act:
-        """The commit of a send that had room before anybody knew that its address stands for it."""
-        keys, args = hold.refund.keys, hold.refund.args
-        return Act("credit_uncount", keys[:3], [args[0], args[1]])
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An address or a device that asks; `mark` as in `Surroundings`."""
+    """An address or a device that asks."""
 
     key: str
     country: str
-    mark: str
-    weight: float
-    proof: float
-    reservation: str
+    send: Send
     rules: bytes
 
     def act(self) -> Act:
@@ -186,7 +197,7 @@ class Caller:
         return Act(
             "caller_reserve",
             [f"{self._tag}pending", self.key],
-            [self.rules, _text(self.weight), _text(self.proof), self.reservation, LEASE_MS, self.country, self.mark],
+            [self.rules, *self.send.words, self.country],
         )
 
     def hear(self, answer: Answer, hearing: Hearing) -> None:
@@ -194,12 +205,12 @@ class Caller:
         name = self.key.removeprefix(self._tag)
         hearing.vouched |= answer.fields.text("country") == "1"
         hearing.vouches |= answer.fields.text("vouches") == "1"
-        if _weight(answer) < self.weight:
-            hearing.repeated.add(name)
         if found := _shortfall(answer, name):
             hearing.others.append(Reason.short(name, found))
         else:
-            hearing.holds.append(_credit(self._tag, (name,), answer, self.rules))
+            hearing.holds.append(self.send.hold(self._tag, (name,), answer, self.rules))
+            if self.send.repeats(answer):
+                hearing.repeated.add(name)
 
     @property
     def _tag(self) -> str:
@@ -273,26 +284,17 @@ def tag_of(key: str) -> str:
     return key[: key.index("}") + 2]
 
 
-def _credit(tag: str, names: Sequence[str], answer: Answer, rules: bytes) -> Hold:
-    """A reservation of credit in these buckets, of which the script has answered the name."""
-    held = answer.fields.text("reservation")
-    buckets = [tag + name for name in names]
-    commit = Act("credit_commit", [f"{tag}pending"], [held])
-    refund, committed = (Act("credit_refund", [f"{tag}pending", *buckets], [rules, held, word]) for word in ("", "1"))
-    return Hold(commit, refund, committed)
-
-
 def _shortfall(answer: Answer, rule: str) -> Shortfall | None:
     words = answer.fields.text(rule).split()
     return Shortfall(float(words[0]), float(words[1]), int(words[2])) if words else None
 
 
-def _weight(answer: Answer) -> float:
-    return float(answer.fields.text("weight"))
-
-
 def _millionths(amount: float) -> int:
     return round(amount * MILLIONTHS)
+
+
+def _flag(there: bool) -> str:
+    return "1" if there else ""
 
 
 def _text(number: float) -> str:

@@ -1,5 +1,6 @@
 -- Makes a reservation last: its send happens.
--- KEYS 1 pending reservations
--- ARGV 1 the reservation
+-- NEEDS clock commit
+-- KEYS 1 pending reservations  2 the bucket that remembers to which number it was (none for money)
+-- ARGV 1 the reservation  2 a keyed hash of the number
 -- Answers: committed, lapsed (it came too late, and was given back).
-return {redis.call('ZREM', KEYS[1], ARGV[1]) == 1 and 'committed' or 'lapsed', 0}
+return {commit(KEYS[1], ARGV[1], KEYS[2], ARGV[2]) and 'committed' or 'lapsed', 0}

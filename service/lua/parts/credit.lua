@@ -24,8 +24,8 @@ local function leak(rules, b)
 end
 
 local function cap(rules, b)
-  local own = b.level.start and math.min(b.level.cap, b.level.start + rules.earned * b.approvals) or b.level.cap
-  return own + b.level.room * rules.history * rate(rules, b)
+  local earned = math.min(b.level.earned, rules.earning * b.approvals)
+  return b.level.cap + earned + b.level.room * rules.history * rate(rules, b)
 end
 
 -- What a send to this number weighs: less when it repeats the last one.
@@ -38,8 +38,7 @@ local function passed(b, now) return math.max(0, now - b.at) end
 
 local function exposure(rules, b, now) return math.max(0, b.exposure - leak(rules, b) * passed(b, now) / HOUR) end
 
--- However dear a send is, an empty bucket has room for one.
-local function burden(b, weight) return math.min(weight, b.level.start or b.level.cap) end
+local function burden(b, weight) return math.min(weight, b.level.cap) end
 
 -- Why a send has no room under `most`: what there is, what there may be, how many ms to wait; nil when it has.
 local function short(rules, b, now, weight, most)
@@ -83,36 +82,22 @@ local function keep(b)
   redis.call('HSET', b.key, 'w', digits(b.exposure), 't', int(b.at), 'h', digits(b.approvals), 'f', int(b.since),
     's', digits(b.streak), 'n', digits(b.recent), 'm', digits(b.sends))
   if b.country ~= '' then redis.call('HSET', b.key, 'l', b.country) end
-  if b.named then redis.call('HSET', b.key, 'p', b.last, 'q', int(b.last_at)) end
   if b.usual < math.huge then redis.call('HSET', b.key, 'u', digits(b.usual)) end
   redis.call('PEXPIRE', b.key, int(b.level.keep))
 end
 
 local function charge(rules, b, now, weight)
   settle(rules, b, now)
-  add(b, burden(b, weight), burden(b, weight), b.uncounted and 0 or 1)
+  add(b, burden(b, weight), burden(b, weight), 1)
   keep(b)
 end
 
--- Remembers to which number the send that is about to be charged goes, and what to remember again after a refund.
-local function name(b, number, now)
-  b.before = (b.last == '' and '-' or b.last) .. ' ' .. int(b.last_at)
-  b.last, b.last_at, b.named = number, now, true
-end
-
--- Gives back to the buckets of a reservation, `<id> <weight> <last number> <when> <bucket>...`; only the first knows numbers.
-local function refund(rules, tag, reservation, now)
-  local weight, last, at, names = string.match(reservation, '^%S+ (%S+) (%S+) (%d+) ?(.*)$')
-  for name in string.gmatch(names, '%S+') do
-    if redis.call('EXISTS', tag .. name) == 1 then
-      local b = bucket(rules, tag .. name, now)
-      settle(rules, b, now)
-      add(b, -burden(b, tonumber(weight)), -burden(b, tonumber(weight)), -1)
-      if last then b.last, b.last_at, b.named = last == '-' and '' or last, tonumber(at), true end
-      keep(b)
-    end
-    last = nil
-  end
+local function refund(rules, key, now, weight, sends)
+  if redis.call('EXISTS', key) == 0 then return end
+  local b = bucket(rules, key, now)
+  settle(rules, b, now)
+  add(b, -burden(b, weight), -burden(b, weight), -sends)
+  keep(b)
 end
 
 local function give(answer, field, value)
