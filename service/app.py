@@ -34,6 +34,7 @@ from service.api.stats import StatsApi
 from service.api.verifications import VerificationsApi
 from service.application import Application, Subscription
 from service.cascade import Cascade, Route, Step
+from service.changes import Changes
 from service.circuit import Circuits
 from service.code import PROFILES, Hasher
 from service.config import Config
@@ -164,7 +165,9 @@ class Service:
         )
         gate = Gate(_api_keys(config, applications))
         api = VerificationsApi(self.verifications, gate)
-        controls = GuardApi(Controls(self.store, ring, self.guard, shards=shards), gate, self.guard.prices)
+        self.changes = Changes(self.store)
+        controls = Controls(self.store, ring, self.guard, self.changes, shards=shards)
+        guarding = GuardApi(controls, gate, self.guard.prices)
         events = EventsApi(feed, gate)
         stats = StatsApi(self.stats, gate, clock=self.store.clock, currency=self.guard.prices.currency)
         replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
@@ -174,7 +177,7 @@ class Service:
             ops += InboxApi(inbox, gate, is_open=all(one.open for one in simulators)).routes()
         routes: dict[str, list[routing.Route]] = {}
         for address, some in (
-            (server.api, [*api.routes(), *controls.routes(), *stats.routes(), *events.routes()]),
+            (server.api, [*api.routes(), *guarding.routes(), *stats.routes(), *events.routes()]),
             (server.receipts, receipts.routes()),
             (server.ops, ops),
         ):

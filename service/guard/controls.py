@@ -1,9 +1,10 @@
-"""What people do with the guard: look why, let somebody in, shut somebody out. Every change is told in a stream."""
+"""What people do with the guard: look why, let somebody in, shut somebody out. Every change is recorded."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from service import ids, phone
+from service.changes import Changes
 from service.errors import Unreadable
 from service.guard.ask import Ask
 from service.guard.live import Guard
@@ -20,13 +22,8 @@ from service.phone import Number
 from service.sealing import KeyRing, Place
 from service.store import Store
 
-logger = logging.getLogger(__name__)
-
 MOST_ROWS: Final = 200
 """Prefixes of each sort that are listed at most."""
-
-CHANGES: Final = "{changes}:stream"
-CHANGES_KEPT: Final = 10_000
 
 LEVELS: Final = ("block3", "block4", "range")
 
@@ -61,6 +58,21 @@ class PrefixView:
     note: Note | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CountryView:
+    """A country as it stands, and how many of its prefixes are blocked or ruled over by hand."""
+
+    country: str
+    since: datetime | None
+    exposure: float
+    cap: float
+    recent: float
+    sends: float
+    approvals: float
+    blocked: int
+    by_hand: int
+
+
 class _Bucket(NamedTuple):
     """What a bucket holds."""
 
@@ -75,10 +87,11 @@ class _Bucket(NamedTuple):
 class Controls:
     """Looks into the guard's state, and changes it by hand."""
 
-    def __init__(self, store: Store, ring: KeyRing, guard: Guard, *, shards: int) -> None:
+    def __init__(self, store: Store, ring: KeyRing, guard: Guard, changes: Changes, *, shards: int) -> None:
         self._store = store
         self._ring = ring
         self._guard = guard
+        self._changes = changes
         self._shards = shards
 
     async def decision(self, application: str, name: str) -> dict[str, Any] | None:
@@ -93,11 +106,16 @@ class Controls:
             return None
         return told if told["application"] == application else None
 
+    async def country(self, country: str) -> CountryView:
+        """How a country stands; raises Unavailable."""
+        told, [bucket] = await asyncio.gather(self._listed(country), self._buckets([f"{country_tag(country)}country"]))
+        counted = Counter(row[0] for row in told)
+        return CountryView(country, *bucket, blocked=counted["blocked"], by_hand=counted["hand"])
+
     async def prefixes(self, country: str, state: State | None = None) -> list[PrefixView]:
         """The prefixes of a country that there is something to say of; raises Unavailable."""
         tag = country_tag(country)
-        rows = await self._store.rows("prefixes_list", [f"{tag}ranges", f"{tag}blocked", f"{tag}hand"], [MOST_ROWS])
-        told = [[word.decode() for word in row] for row in rows]
+        told = await self._listed(country)
         until = {row[1]: _moment(row[2]) for row in told if row[0] == "blocked"}
         names = list(dict.fromkeys([*until, *(row[1] for row in told if row[0] == "range")]))
         views = [self._by_hand(digits, rule) for what, digits, rule in (row for row in told if row[0] == "hand")]
@@ -168,6 +186,12 @@ class Controls:
             ],
         }
 
+    async def _listed(self, country: str) -> list[list[str]]:
+        """What the script lists of a country's prefixes, in words."""
+        tag = country_tag(country)
+        rows = await self._store.rows("prefixes_list", [f"{tag}ranges", f"{tag}blocked", f"{tag}hand"], [MOST_ROWS])
+        return [[word.decode() for word in row] for row in rows]
+
     async def _buckets(self, keys: Sequence[str]) -> list[_Bucket]:
         if not keys:
             return []
@@ -201,17 +225,8 @@ class Controls:
         return 0 if note.until is None else max(1, round((note.until - self._store.now()).total_seconds() * 1000))
 
     async def _changed(self, application: str, change: str, what: str, note: Note) -> None:
-        fields = {
-            "application": application,
-            "change": change,
-            "what": what,
-            "reason": note.reason,
-            "author": note.author,
-            "until": note.until.isoformat() if note.until else "",
-        }
-        logger.info("guard changed by hand", extra={"fields": fields})
-        flat = [part for item in fields.items() for part in item]
-        await self._store.run("changes_note", [CHANGES], [CHANGES_KEPT, *flat])
+        reason, author, until = note.reason, note.author, note.until
+        await self._changes.note(application, change, what, reason=reason, author=author, until=until)
 
 
 def _mark_key(place: Place) -> str:
