@@ -56,6 +56,7 @@ from service.optout import OptOuts
 from service.provider import Binds, Line, Mail, Receipt, Request, Simulation, Submit
 from service.providers.settings import plain
 from service.providers.simulator import Simulator
+from service.recent import Recent
 from service.replies import Replies
 from service.schedule import Schedule
 from service.sealing import KEY_BYTES, KeyRing
@@ -102,9 +103,17 @@ class Service:
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
         self.stats = Stats(self.store)
         tally = Tally(self.metrics, self.stats, ring)
+        self.recent = Recent(self.store, enabled=server.console)
         guard = config.settings.guard
         self.guard = Guard(
-            self.store, ring, self.metrics, self.stats, rules=guard.rules.rules, prices=guard.price_list, shards=shards
+            self.store,
+            ring,
+            self.metrics,
+            self.stats,
+            self.recent,
+            rules=guard.rules.rules,
+            prices=guard.price_list,
+            shards=shards,
         )
         inbox, terminal = Inbox(self.store, ring, self._receive), Terminal()
         self._smpp = Smpp()
@@ -152,6 +161,7 @@ class Service:
             self.metrics,
             tally,
             self._waits,
+            self.recent,
             shards=shards,
             nudge=self.schedule.nudge,
             used=self.deliveries.used,
@@ -175,6 +185,27 @@ class Service:
         ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits, self.guard).routes()
         if simulators := [one for one in config.providers.values() if isinstance(one, Simulator)]:
             ops += InboxApi(inbox, gate, is_open=all(one.open for one in simulators)).routes()
+        if server.console:
+            from service.api.console import Access, ConsoleApi
+
+            # Where all providers are simulators that show their messages to everybody, nothing is real.
+            is_open = len(simulators) == len(config.providers) and all(one.open for one in simulators)
+            ops += ConsoleApi(
+                Access(gate, ring, is_open=is_open),
+                self.verifications,
+                self.recent,
+                controls,
+                self.changes,
+                self.circuits,
+                self.metrics,
+                self.stats,
+                applications=applications,
+                prices=self.guard.prices,
+                messages=inbox if simulators else None,
+                api=server.api,
+                started=self.store.now(),
+                clock=self.store.clock,
+            ).routes()
         routes: dict[str, list[routing.Route]] = {}
         for address, some in (
             (server.api, [*api.routes(), *guarding.routes(), *stats.routes(), *events.routes()]),
@@ -227,6 +258,7 @@ class Service:
                 await self._waits.stop()
                 await self.events.stop()
                 await self._tracing.stop()
+                await self.recent.stop()
         except TimeoutError:
             logger.warning("the grace period is over: deliveries are left to their leases, feedback untold")
         await self._door.close()

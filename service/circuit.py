@@ -93,6 +93,11 @@ class Circuits:
         elif failed or self._store.clock() - circuit.told > FRESH:
             await self._tell(circuit)
 
+    @property
+    def pairs(self) -> list[tuple[str, Channel]]:
+        """The providers and channels that have a circuit."""
+        return sorted(self._known)
+
     async def degraded(self) -> list[Degraded]:
         """The circuits that are open; raises Unavailable."""
         await asyncio.gather(*[self._tell(circuit) for circuit in self._known.values()])

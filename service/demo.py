@@ -26,12 +26,13 @@ def new_api_key() -> str:
 def config(key: str) -> Config:
     """The configuration of the demo, opened by this API key."""
     steps = [{"channel": channel, "providers": ["simulator"], "wait": "5s"} for channel in ("sms", "whatsapp", "voice")]
+    api_key = {"hash": digest(key), "scopes": ["verify", "read", "guard"]}
     data = {
         "redis": "memory://",
         "shards": 4,
         "server": {"api": API, "receipts": API, "ops": OPS, "log_level": "warning"},
         "providers": {"simulator": {"kind": "simulator", "open": True, "late": "8s", "slow": "3s"}},
-        "applications": {"demo": {"brand": "Demo", "api_keys": [digest(key)], "cascade": steps}},
+        "applications": {"demo": {"brand": "Demo", "api_keys": [api_key], "cascade": steps}},
     }
     return settings.check(data, KINDS, {})
 

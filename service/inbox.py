@@ -29,7 +29,10 @@ Receive = Callable[[str, Sequence[Receipt]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A message in the inbox; `status` is the latest that was reported of it, `reference` the token of its receipts."""
+    """A message in the inbox; `status` is the latest that was reported of it, `reference` the token of its receipts.
+
+    `in_hand` is whether somebody took it in hand, so that its script has ended.
+    """
 
     id: int
     at: datetime
@@ -41,6 +44,7 @@ class Entry:
     to: str = field(repr=False)
     text: str = field(repr=False)
     status: str
+    in_hand: bool
 
 
 class Inbox:
@@ -94,9 +98,10 @@ class Inbox:
         return [entry for entry in entries if entry is not None], found[-3] if more else None
 
     def _entry(self, name: int, state: bytes, sealed: bytes) -> Entry | None:
-        at, _, status = state.decode().split(" ")
+        at, who, status = state.decode().split(" ")
         try:
             said = orjson.loads(self._ring.open(sealed, _BOUND))
         except Unreadable:
             return None
-        return Entry(id=name, at=datetime.fromtimestamp(int(at) / 1000, UTC), status=status, **said)
+        when = datetime.fromtimestamp(int(at) / 1000, UTC)
+        return Entry(id=name, at=when, status=status, in_hand=who == "hand", **said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -92,6 +93,12 @@ class Metrics:
     def observe_script(self, script: str, seconds: float) -> None:
         """Count one call of a script."""
         self.redis_seconds(script).observe(seconds)
+
+    def samples(self, *names: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
+        """What is counted under these names: name, labels and value of each sample, buckets in order."""
+        for family in self.registry.restricted_registry(names).collect():
+            for sample in family.samples:
+                yield sample.name, sample.labels, sample.value
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format. Takes milliseconds: call it in a thread."""

@@ -46,6 +46,8 @@ a number's shard, `<h>` its keyed hash):
     A decision, sealed. Lives for a week.
 `{changes}:stream` (stream)
     What was changed by hand; the last ten thousand.
+`{r:<application>}:verifications`, `:decisions` (lists)
+    For the console: the latest ids of each, the latest first. Live for a week after the last.
 `{v<s>}:outbox` (stream)
     What happened to verifications of applications that want events, until a relay has moved it: a copy of the fields
     that tell of it, sealed ones as they are. Capped; lives for two days after the last. `{v<s>}:relay` (string) is the

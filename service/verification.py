@@ -35,6 +35,7 @@ from service.metrics import Metrics
 from service.optout import OptOuts
 from service.phone import reach
 from service.provider import Channel
+from service.recent import Recent
 from service.record import Verification, bound, read
 from service.requests import Check, Checked, Refusal, Start, Started
 from service.schedule import LEASE_MS
@@ -62,6 +63,7 @@ class Verifications:
         metrics: Metrics,
         tally: Tally,
         waits: Waits,
+        recent: Recent,
         *,
         shards: int,
         nudge: Callable[[str], None],
@@ -76,6 +78,7 @@ class Verifications:
         self._metrics = metrics
         self._tally = tally
         self._waits = waits
+        self._recent = recent
         self._shards = shards
         self._nudge = nudge
         self._used = used
@@ -404,6 +407,8 @@ class Verifications:
         found = self._noticed(answer)
         if not answer.replayed:
             self._count(found, "started" if answer.outcome == "started" else "joined")
+            if answer.outcome == "started":
+                self._recent.note(found.application, "verifications", found.id)
             if not found.test:
                 self._nudge(found.id)
         return Started(found, joined=answer.outcome != "started")

@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"inbox", "requests", "tally"}),
     frozenset({"application", "circuit", "code", "idempotency", "optout", "record", "schedule", "waits"}),
     frozenset({"guard"}),
-    frozenset({"changes", "stats"}),
+    frozenset({"changes", "recent", "stats"}),
     frozenset({"cascade", "door", "phone", "sealing", "store"}),
     frozenset({"provider", "texts", "tracing"}),
     frozenset({"answer", "errors", "ids", "log", "metrics", "segments", "stopwords"}),

@@ -37,12 +37,17 @@ class Gate:
         self._keys = keys
 
     def admit(self, request: Request, *scopes: str) -> Application:
-        """The application of the key that came with a request, if it has one of `scopes`; raises Problem.
+        """The application of the key that came with a request, if it has one of `scopes`; raises Problem."""
+        header = request.headers.get("authorization", "")
+        given = header[len(_SCHEME) :].strip() if header.lower().startswith(_SCHEME) else ""
+        return self.accept(request, given, *scopes).application
+
+    def accept(self, request: Request, given: str, *scopes: str) -> ApiKey:
+        """What a key opens, if it has one of `scopes`; raises Problem.
 
         The address is that of the connection: no header can choose it.
         """
-        header = request.headers.get("authorization", "")
-        key = self._keys.get(digest(header[len(_SCHEME) :].strip())) if header.lower().startswith(_SCHEME) else None
+        key = self._keys.get(digest(given))
         if key is None:
             raise Problem(
                 "unauthorized", "send `Authorization: Bearer <api key>`", headers={"www-authenticate": "Bearer"}
@@ -52,7 +57,7 @@ class Gate:
         if key.scopes.isdisjoint(scopes):
             raise Problem("forbidden", f"this API key needs the scope {' or '.join(scopes)}")
         log.note(application=key.application.name)
-        return key.application
+        return key
 
     @staticmethod
     def _from(request: Request, key: ApiKey) -> bool:

@@ -72,14 +72,14 @@ class GuardApi:
         """`PUT /guard/prefixes/{prefix}`."""
         application = self._gate.admit(request, "guard")
         wanted = bodies.read(bodies.PrefixBody, request.state.body)
-        prefix = _prefix(request)
+        prefix = read_prefix(request.path_params["prefix"])
         await self._controls.mark_prefix(application.name, prefix, wanted.action, _note(wanted))
         return _answer({"prefix": prefix, **_told(wanted)})
 
     async def unmark_prefix(self, request: Request) -> Response:
         """`DELETE /guard/prefixes/{prefix}`."""
         application = self._gate.admit(request, "guard")
-        prefix = _prefix(request)
+        prefix = read_prefix(request.path_params["prefix"])
         if not await self._controls.unmark_prefix(application.name, prefix, NOBODY):
             raise Problem("not_found", "there is no rule for this prefix")
         return _answer({"prefix": prefix})
@@ -88,14 +88,14 @@ class GuardApi:
         """`PUT /guard/numbers/{number}`."""
         application = self._gate.admit(request, "guard")
         wanted = bodies.read(bodies.NumberBody, request.state.body)
-        number = _number(request)
+        number = read_number(request.path_params["number"])
         await self._controls.mark_number(application.name, number, wanted.action, _note(wanted))
         return _answer({"number": number.masked, **_told(wanted)})
 
     async def unmark_number(self, request: Request) -> Response:
         """`DELETE /guard/numbers/{number}`."""
         application = self._gate.admit(request, "guard")
-        number = _number(request)
+        number = read_number(request.path_params["number"])
         if not await self._controls.unmark_number(application.name, number, NOBODY):
             raise Problem("not_found", "there is no mark on this number")
         return _answer({"number": number.masked})
@@ -103,20 +103,23 @@ class GuardApi:
     async def number(self, request: Request) -> Response:
         """`GET /numbers/{number}`: what is known of it, and what the guard would say now."""
         application = self._gate.admit(request, "guard", "read")
-        number = _number(request)
-        ask = Ask.of(application.policy, number, application.cascade.channels[0], Signals(), self._prices)
-        return _answer(
-            {
-                "number": number.masked,
-                "country": number.country,
-                "type": number.kind,
-                "carrier": phone.carrier(number) or None,
-                "prefixes": [f"+{one}" for one in (ask.prefixes.range, ask.prefixes.block4, ask.prefixes.block3)],
-                "channels": sorted(_channels(application, number)),
-                "price": ask.price,
-                "guard": await self._controls.number(ask),
-            }
-        )
+        number = read_number(request.path_params["number"])
+        return _answer(await known_of(self._controls, application, number, self._prices))
+
+
+async def known_of(controls: Controls, application: Application, number: Number, prices: Prices) -> dict[str, Any]:
+    """What is known of a number, and what the guard would say now; raises Unavailable."""
+    ask = Ask.of(application.policy, number, application.cascade.channels[0], Signals(), prices)
+    return {
+        "number": number.masked,
+        "country": number.country,
+        "type": number.kind,
+        "carrier": phone.carrier(number) or None,
+        "prefixes": [f"+{one}" for one in (ask.prefixes.range, ask.prefixes.block4, ask.prefixes.block3)],
+        "channels": sorted(_channels(application, number)),
+        "price": ask.price,
+        "guard": await controls.number(ask),
+    }
 
 
 def _channels(application: Application, number: Number) -> frozenset[str]:
@@ -125,8 +128,9 @@ def _channels(application: Application, number: Number) -> frozenset[str]:
     )
 
 
-def _prefix(request: Request) -> str:
-    prefix = "+" + str(request.path_params["prefix"]).removeprefix("+")
+def read_prefix(written: str) -> str:
+    """The first digits of numbers, with or without the plus; raises Problem."""
+    prefix = "+" + written.removeprefix("+")
     if not (prefix[1:].isascii() and prefix[1:].isdigit() and len(prefix) <= 1 + phone.E164_DIGITS):
         raise _invalid([{"path": "path.prefix", "message": "write the first digits of numbers in E.164, as +4474"}])
     if not phone.countries_of(prefix):
@@ -134,10 +138,10 @@ def _prefix(request: Request) -> str:
     return prefix
 
 
-def _number(request: Request) -> Number:
-    written = "+" + str(request.path_params["number"]).removeprefix("+")
+def read_number(written: str) -> Number:
+    """A number in E.164, with or without the plus; raises Problem."""
     try:
-        return phone.parse(written)
+        return phone.parse("+" + written.removeprefix("+"))
     except InvalidNumber as error:
         raise Problem("invalid_number", f"`number`: {error.detail}") from None
 

@@ -51,18 +51,24 @@ class Problem(Exception):
         """The HTTP status."""
         return CODES[self.code][0]
 
+    @property
+    def title(self) -> str:
+        """What it is, in general."""
+        return CODES[self.code][1]
+
     def response(self) -> Response:
         """The answer."""
-        status, title = CODES[self.code]
         body = {
             "type": f"urn:verifyd:problem:{self.code}",
-            "title": title,
-            "status": status,
+            "title": self.title,
+            "status": self.status,
             "detail": self.detail,
             "code": self.code,
             **self.more,
         }
-        return Response(orjson.dumps(body), status, headers=dict(self.headers), media_type="application/problem+json")
+        return Response(
+            orjson.dumps(body), self.status, headers=dict(self.headers), media_type="application/problem+json"
+        )
 
 
 def refused(refusal: Refusal) -> Problem:

@@ -88,6 +88,7 @@ class Server(Section):
     receipts: Address = "0.0.0.0:8081"
     ops: Address = "0.0.0.0:9090"
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    console: bool = True
     grace: Annotated[Duration, Field(ge=1, le=600)] = 20
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -40,6 +40,7 @@ from service.guard.prices import Prices
 from service.guard.verdict import ALLOWED, Decision, Reason, judge
 from service.metrics import Metrics
 from service.phone import Number
+from service.recent import Recent
 from service.sealing import KeyRing
 from service.stats import Amounts, Stats, Subject, millionths
 from service.store import Act, Store
@@ -179,6 +180,7 @@ class Guard:
         ring: KeyRing,
         metrics: Metrics,
         stats: Stats,
+        recent: Recent,
         *,
         rules: Rules,
         prices: Prices,
@@ -188,6 +190,7 @@ class Guard:
         self._ring = ring
         self._metrics = metrics
         self._stats = stats
+        self._recent = recent
         self._shards = shards
         self._proof = rules.proof
         self._blocked: set[str] = set()
@@ -372,6 +375,7 @@ class Guard:
             Subject(application, country, f"+{ask.prefixes.range}", ask.channel),
             Amounts(blocked=int(not challenged), challenged=int(challenged), saved=millionths(saved)),
         )
+        self._recent.note(application, "decisions", name or "")
         first = decision.reasons[0]
         fields = {
             "decision": name,

@@ -43,10 +43,13 @@ ON = {"mode": "enforce"}
 
 @asynccontextmanager
 async def warm(server: RedisServer, *keys: str, **changes: Any) -> AsyncIterator[World]:
-    """A world whose Redis has met every script already, with this ring of keys, and whose schedule rests."""
-    secrets = {"keys": list(keys or [SECRET_KEY])}
+    """A world whose Redis has met every script already, with this ring of keys, and whose schedule rests.
+
+    Without a console, for which it would tell Redis something once a second, in the midst of anything.
+    """
+    secrets, listeners = {"keys": list(keys or [SECRET_KEY])}, table()["server"] | {"console": False}
     providers = table()["providers"] | {"at": AFRICAS_TALKING}
-    top = {"redis": server.url, "secrets": secrets, "providers": providers}
+    top = {"redis": server.url, "server": listeners, "secrets": secrets, "providers": providers}
     async with world(_top=top, **changes) as one:
         await one.post("/verifications", {"to": OTHER_NUMBER}, idempotency_key="warm")
         await one.work()
