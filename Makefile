@@ -18,9 +18,10 @@ help: ## List the targets
 run: .venv/runtime.stamp ## Serve: CONFIG=otp.toml, or without it a demo that keeps all in memory
 	@exec $(PYTHON) -m service serve $(CONFIG)
 
-test: lint ## Lint, then run all tests, with real servers of Redis and Prometheus too; ARGS="-k words" chooses
-	@redis=$$(tests/find-redis) && prometheus=$$(tests/find-prometheus) && \
-	  VERIFYD_TEST_REDIS=$$redis VERIFYD_TEST_PROMETHEUS=$$prometheus exec $(PYTHON) -m pytest $(ARGS)
+test: lint ## Lint, then run all tests, with a real Redis, Prometheus and Chromium too; ARGS="-k words" chooses
+	@redis=$$(tests/find-redis) && prometheus=$$(tests/find-prometheus) && chromium=$$(tests/find-chromium) && \
+	  VERIFYD_TEST_REDIS=$$redis VERIFYD_TEST_PROMETHEUS=$$prometheus VERIFYD_TEST_CHROMIUM=$$chromium \
+	  exec $(PYTHON) -m pytest $(ARGS)
 
 lint: .venv/dev.stamp ## Check style, formatting and types
 	$(PYTHON) -m ruff check
