@@ -182,7 +182,8 @@ class Service:
         stats = StatsApi(self.stats, gate, clock=self.store.clock, currency=self.guard.prices.currency)
         replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
         receipts = ReceiptsApi(self.deliveries, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
-        ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits, self.guard).routes()
+        self._ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits, self.guard)
+        ops = self._ops.routes()
         if simulators := [one for one in config.providers.values() if isinstance(one, Simulator)]:
             ops += InboxApi(inbox, gate, is_open=all(one.open for one in simulators)).routes()
         if server.console:
@@ -248,6 +249,12 @@ class Service:
         except Unavailable:
             logger.warning("Redis is away: starting without it, ready when it is back")
 
+    def drain(self) -> None:
+        """Go on to serve, and tell all who route to this replica to go elsewhere."""
+        self._ops.draining = True
+        for listener in self.listeners.values():
+            listener.draining = True
+
     async def stop(self, seconds: float = 10.0) -> None:
         """Finish what is under way, for so long at most, and let everything go."""
         try:
@@ -267,8 +274,9 @@ class Service:
 
 
 async def serve(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT, then stop accepting, finish, and return within the grace period.
+    """Serve until SIGTERM or SIGINT, drain, then stop accepting, finish, and return within the grace period.
 
+    Only SIGTERM drains, until a second signal: who types Ctrl-C waits for it.
     Raises ConfigError when an address cannot be listened on.
     """
     service = Service(config)
@@ -280,15 +288,24 @@ async def serve(config: Config) -> None:
     servers = {address: _Server(_uvicorn(listener, server.grace)) for address, listener in service.listeners.items()}
     for warning in settings.worries(config):
         logger.warning("%s: %s", *warning)
-    stopping = asyncio.Event()
+    stopping, drained = asyncio.Event(), asyncio.Event()
+
+    def end(number: signal.Signals) -> None:
+        if stopping.is_set() or number == signal.SIGINT:
+            drained.set()
+        stopping.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, end, number)
     await service.start()
     running = {address: loop.create_task(one.serve(sockets=[sockets[address]])) for address, one in servers.items()}
     logger.info("serving", extra={"fields": {"api": server.api, "receipts": server.receipts, "ops": server.ops}})
     await stopping.wait()
     logger.info("stopping")
+    service.drain()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(drained.wait(), server.drain)
     # Half of the grace is for requests (uvicorn keeps that time), half for deliveries. Probes and metrics are answered
     # until the end, unless they share an address with what must stop first.
     shared = server.ops in {server.api, server.receipts}

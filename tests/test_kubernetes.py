@@ -27,8 +27,8 @@ OVERLAYS = {
     for name, build in BUILDERS.items()
 }
 """What each overlay comes to: by our stand-in for kustomize, and by the real one where that is installed."""
-OLDEST = "1.30"
-"""The first with sidecar containers and `sleep` without switching them on."""
+OLDEST = "1.29"
+"""The first with sidecar containers without switching them on."""
 SERVICE_MONITOR = json.loads((Path(__file__).parent / "data/kubernetes/servicemonitor.json").read_text())
 FILES = {
     "redis-url": "redis://redis:6379/0",
@@ -140,10 +140,11 @@ def test_verifyd_is_confined(overlay: str) -> None:
 
 @overlays
 def test_the_platform_waits_longer_than_verifyd_needs_to_end(overlay: str, tmp_path: Path) -> None:
-    """The pause before SIGTERM, then the grace."""
-    grace = tomllib.loads(settings(overlay, tmp_path)[0].read_text())["server"]["grace"]
-    pause = containers(overlay)["verifyd"]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod(overlay)["spec"]["terminationGracePeriodSeconds"] > pause + int(grace.removesuffix("s"))
+    """It drains, then it has its grace."""
+    server = tomllib.loads(settings(overlay, tmp_path)[0].read_text())["server"]
+    drain, grace = (int(server[name].removesuffix("s")) for name in ("drain", "grace"))
+    assert drain >= 5
+    assert pod(overlay)["spec"]["terminationGracePeriodSeconds"] > drain + grace
 
 
 @overlays

@@ -251,7 +251,7 @@ class TestFront:
 
 
 @pytest.mark.anyio
-async def test_ready_and_alive_are_two_things() -> None:
+async def test_ready_and_alive_are_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Redis the process is alive but not ready, and ready again when it is back; so with a stuck worker."""
     server = fakeredis.FakeServer()
     async with world(client=fakeredis.FakeAsyncRedis(server=server)) as one:
@@ -268,8 +268,28 @@ async def test_ready_and_alive_are_two_things() -> None:
         server.connected = True
         assert (await one.ops.get("/readyz")).status_code == 200
         await one.create()
-        one.service.schedule.stuck = lambda: True  # type: ignore[method-assign]  # as if it were
-        assert (await one.ops.get("/readyz")).status_code == 503
+        with monkeypatch.context() as patched:
+            patched.setattr("service.schedule.STUCK", -1.0)
+            stuck = await one.ops.get("/readyz")
+            assert (stuck.status_code, stuck.json()["worker"]["stuck"]) == (503, True)
+            assert (await one.ops.get("/healthz")).status_code == 200
+        assert (await one.ops.get("/readyz")).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_a_replica_that_drains_serves_and_sends_everybody_elsewhere() -> None:
+    """It is alive, not ready, and ends each connection with the answer."""
+    async with world() as one:
+        kept = await one.post("/verifications", {"to": NUMBER})
+        one.service.drain()
+        draining = await one.ops.get("/readyz")
+        assert (draining.status_code, draining.json()["draining"]) == (503, True)
+        assert (await one.ops.get("/healthz")).status_code == 200
+        ended = await one.get(kept.json()["id"])
+        assert ended["status"] == "pending"
+        answer = await one.post("/verifications/check", {"to": NUMBER, "code": "000000"})
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert "connection" not in kept.headers
 
 
 @pytest.mark.anyio

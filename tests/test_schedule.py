@@ -11,6 +11,7 @@ from service import ids, schedule
 from service.metrics import Metrics
 from service.schedule import Schedule
 from service.store import Store
+from tests.faults.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -147,10 +148,21 @@ async def test_a_lease_that_is_nearly_over_is_not_begun_with(monkeypatch: pytest
     await bench.store.close()
 
 
-async def test_a_worker_that_does_not_come_around_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`/readyz` says so."""
+async def test_a_worker_is_stuck_until_it_comes_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that did not for too long."""
+    monkeypatch.setattr(schedule, "STUCK", 0.1)
+    monkeypatch.setattr(schedule, "SWEEP", 0.01)
     bench = Bench()
     assert not bench.schedule.stuck()
-    monkeypatch.setattr(schedule, "STUCK", -1.0)
-    assert bench.schedule.stuck()
+
+    async def stuck() -> bool:
+        return bench.schedule.stuck()
+
+    async def works() -> bool:
+        return not bench.schedule.stuck()
+
+    await until(stuck, "it is stuck")
+    bench.schedule.start()
+    await until(works, "it has come around")
+    await bench.schedule.stop()
     await bench.store.close()

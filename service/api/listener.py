@@ -37,16 +37,17 @@ BODY_SECONDS = 10.0
 _SENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _CLOSE = {"connection": "close"}
-"""Where a body is not read to its end the connection cannot go on."""
+"""Where a body is not read to its end the connection cannot go on, and where a replica ends it must not."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Listener:
-    """The ASGI application of one listening address."""
+    """The ASGI application of one listening address. While `draining` each answer ends its connection."""
 
     def __init__(self, routes: Sequence[Route], metrics: Metrics, tracing: Tracing = OFF) -> None:
         self.routes = tuple(routes)
+        self.draining = False
         self._metrics = metrics
         self._tracing = tracing
         # Most requests go to a few paths without parameters: they are found without asking every route.
@@ -66,6 +67,8 @@ class Listener:
             except ClientDisconnect:
                 return
             response.headers["x-request-id"] = name
+            if self.draining:
+                response.headers.update(_CLOSE)
             took = time.perf_counter() - began
             path = route.path if isinstance(route, Route) else "none"
             self._metrics.http_seconds(path, str(response.status_code)).observe(took)

@@ -22,7 +22,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class OpsApi:
-    """What the platform asks."""
+    """What the platform asks. While `draining` it is told to send nothing here any more."""
 
     def __init__(self, store: Store, schedule: Schedule, metrics: Metrics, circuits: Circuits, guard: Guard) -> None:
         self._store = store
@@ -30,6 +30,7 @@ class OpsApi:
         self._metrics = metrics
         self._circuits = circuits
         self._guard = guard
+        self.draining = False
         self._description = description()
 
     def routes(self) -> list[Route]:
@@ -46,7 +47,7 @@ class OpsApi:
         return Response(orjson.dumps({"status": "ok"}), media_type="application/json")
 
     async def readyz(self, _request: Request) -> Response:
-        """Whether this replica should get requests: Redis takes writes and the worker comes around."""
+        """Whether this replica should get requests: Redis takes writes, the worker comes around, and it stays."""
         worries: list[str] = []
         degraded: list[Degraded] = []
         try:
@@ -58,11 +59,12 @@ class OpsApi:
         except Unavailable:
             reachable = False
         stuck = self._schedule.stuck()
-        ready = reachable and not stuck
+        ready = reachable and not stuck and not self.draining
         answer = {
             "status": "ready" if ready else "not_ready",
             "redis": {"reachable": reachable, "worries": worries},
             "worker": {"stuck": stuck},
+            "draining": self.draining,
             "degraded": [
                 {"provider": one.provider, "channel": one.channel, "probe_in": round(one.seconds, 1)}
                 for one in degraded

@@ -89,6 +89,7 @@ class Server(Section):
     ops: Address = "0.0.0.0:9090"
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
     console: bool = True
+    drain: Annotated[Duration, Field(ge=0, le=600)] = 0
     grace: Annotated[Duration, Field(ge=1, le=600)] = 20
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

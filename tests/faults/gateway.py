@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import uvicorn
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -27,7 +28,10 @@ HANG = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One `delivery.send`: `at` is when it came (seconds of the monotonic clock), `sender` which process sent it."""
+    """One `delivery.send`: `at` is when it came (seconds of the monotonic clock), `sender` which process sent it.
+
+    Its receipt goes to the path `receipt`.
+    """
 
     delivery: str
     channel: str
@@ -35,6 +39,7 @@ class Message:
     at: float
     to: str = field(repr=False)
     code: str = field(repr=False)
+    receipt: str = field(repr=False)
 
     @property
     def verification(self) -> str:
@@ -103,6 +108,7 @@ class Gateway:
                 time.monotonic(),
                 data["to"],
                 data["code"],
+                urlsplit(data["receipt_url"]).path,
             )
         )
         await asyncio.sleep(self.delay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import http.client
 import json
 import os
 import signal
@@ -22,6 +23,9 @@ from tests.redis_server import wait_until
 from tests.world import KEY, Table
 
 ROOT = Path(__file__).parent.parent.parent
+
+PATIENCE = 3.0
+"""Seconds that a probe waits for its answer."""
 
 
 class Process:
@@ -58,19 +62,27 @@ class Process:
 
     def wait_until_ready(self) -> None:
         """Return once it is ready; raises RuntimeError with its log if it ends instead."""
-        wait_until(self._ready, f"the service {self.name} is ready")
+        wait_until(self._has_started, f"the service {self.name} is ready")
 
-    def _ready(self) -> bool:
+    def _has_started(self) -> bool:
         if self._process.poll() is not None:
             raise RuntimeError(f"the service ended with {self._process.returncode}:\n{self.log}")
-        path = str(self._sockets["ops"])
-        try:
-            with socket.socket(socket.AF_UNIX) as probe:  # httpx would leave its socket open when it is refused
-                probe.connect(path)
-        except OSError:
-            return False
-        with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://ops") as ops:
-            return ops.get("/readyz").status_code == httpx.codes.OK
+        return self.probe("/readyz") == httpx.codes.OK
+
+    def probe(self, path: str) -> int:
+        """The status of a probe over a connection of its own, as a platform asks; 0 where nobody answers."""
+        ops = http.client.HTTPConnection("ops")
+        with socket.socket(socket.AF_UNIX) as connection:  # httpx would leave its socket open when it is refused
+            connection.settimeout(PATIENCE)
+            ops.sock = connection
+            try:
+                connection.connect(str(self._sockets["ops"]))
+                ops.request("GET", path, headers={"connection": "close"})
+                answer = ops.getresponse()
+                answer.read()
+            except (OSError, http.client.HTTPException):
+                return 0
+            return answer.status
 
     @property
     def log(self) -> str:
@@ -88,26 +100,38 @@ class Process:
 
     def wait(self, seconds: float) -> int:
         """Its exit status, once it has ended; raises subprocess.TimeoutExpired."""
-        return self._process.wait(seconds)
+        status = self._process.wait(seconds)
+        self._unguard()
+        return status
 
     def kill(self) -> None:
         """End it at once, by SIGKILL, whether it runs or has ended already."""
-        with self._guard:
-            self._guard.kill()  # before the process id can become another's
+        self._unguard()
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(timeout=10)
 
+    def _unguard(self) -> None:
+        """Before the process id can become another's."""
+        with self._guard:
+            self._guard.kill()
+
     def client(self, key: str = KEY) -> httpx.AsyncClient:
         """A caller of its API, with this API key."""
         return self._client("api", {"authorization": f"Bearer {key}"})
+
+    def receipts(self) -> httpx.AsyncClient:
+        """A provider that reports."""
+        return self._client("receipts", {})
 
     def ops(self) -> httpx.AsyncClient:
         """A client of its probes and metrics."""
         return self._client("ops", {})
 
     def _client(self, listener: str, headers: dict[str, str]) -> httpx.AsyncClient:
-        transport = httpx.AsyncHTTPTransport(uds=str(self._sockets[listener]))
+        transport = httpx.AsyncHTTPTransport(
+            uds=str(self._sockets[listener]), verify=False
+        )  # nothing is encrypted on it
         return httpx.AsyncClient(transport=transport, base_url="http://verifyd", headers=headers, timeout=10)
 
 
