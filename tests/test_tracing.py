@@ -94,7 +94,6 @@ async def test_a_create_is_one_trace_to_the_providers_answer() -> None:
     assert parent_of(request) is None
     assert parent_of(job) == id_of(request)
     assert names([span for span in exporter.get_finished_spans() if parent_of(span) == id_of(request)]) == [
-        "EVALSHA limit_take",
         "EVALSHA verification_start",
         "job",
     ]
