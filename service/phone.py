@@ -103,12 +103,14 @@ class Number:
     """A phone number.
 
     `e164` is the whole number, `country` its ISO 3166 alpha-2 code (or `NON_GEOGRAPHIC`), `kind` one of
-    `KINDS`. Its text is always the masked one: only who asks for `e164` gets the number.
+    `KINDS`, `valid` whether the plans have it. Its text is always the masked one: only who asks for `e164` gets the
+    number.
     """
 
     e164: str
     country: str
     kind: str
+    valid: bool = True
 
     @property
     def masked(self) -> str:
@@ -139,31 +141,34 @@ def parse(text: str, country: str | None = None) -> Number:
 
     Raises InvalidNumber, whose `detail` holds nothing of the number but, at most, its calling code.
     """
-    if country is not None and country not in phonenumbers.SUPPORTED_REGIONS:
-        raise InvalidNumber("unknown `country`: give an ISO 3166 alpha-2 code in capitals, for example GB")
-    dialled = _without_punctuation(text)
-    if dialled.startswith("+"):
-        country = None
-    elif country is None and dialled.startswith("00"):
-        raise InvalidNumber(f"00 is not dialled everywhere: write + instead, for example {EXAMPLE}")
-    elif country is None:
-        raise InvalidNumber(f"a national number needs `country`: give it, or write E.164, for example {EXAMPLE}")
-
+    dialled, country = _dialled(text, country)
     found = _read(dialled, country)
     region = phonenumbers.region_code_for_number(found)
     # A type is also the proof of validity: number_type() is UNKNOWN exactly where is_valid_number() is false.
     if region is None or (number_type := phonenumbers.number_type(found)) == PhoneNumberType.UNKNOWN:
         raise InvalidNumber(_fault(found, country))
-    e164 = phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)
-    # Some plans have numbers that are longer than E.164 has room for (Germany, Japan).
-    if len(e164) > len("+") + E164_DIGITS:
-        raise InvalidNumber(_TOO_LONG)
-    # Some plans allow numbers that begin like their own trunk prefix (Belarus: 810…). Their E.164 form would be read as
-    # another number, and the code might go there.
-    if e164 != dialled and _read(e164, None) != found:
-        raise InvalidNumber(_fault(found, country))
+    e164 = _e164(found, dialled, country)
     kind = _KIND_OF_CALLING_CODE.get(found.country_code or 0) or _KINDS.get(number_type, "unknown")
     return Number(e164, region, kind)
+
+
+def possible(text: str, country: str | None = None) -> Number | None:
+    """A number that `parse` refuses though it has the length of those of its country: it may be newer than the plans.
+
+    It is not `valid`, its kind is unknown, its country the main one of its calling code. None for all other texts.
+    """
+    try:
+        dialled, country = _dialled(text, country)
+        found = _read(dialled, country)
+        e164 = _e164(found, dialled, country)
+    except InvalidNumber:
+        return None
+    region = phonenumbers.region_code_for_country_code(found.country_code or 0)
+    if region == NON_GEOGRAPHIC or phonenumbers.is_valid_number(found):
+        return None
+    if phonenumbers.is_possible_number_with_reason(found) != ValidationResult.IS_POSSIBLE:
+        return None
+    return Number(e164, region, "unknown", valid=False)
 
 
 def reserved(text: str, numbers: Container[str]) -> Number | None:
@@ -206,6 +211,19 @@ def carrier(number: Number) -> str:
     return name
 
 
+def region(number: Number) -> str:
+    """Where a number's range belongs, as IANA names the time zone: `America/New_York`.
+
+    Only the continent or ocean (`Europe`) where its zones share no more than that; empty where not even that.
+    """
+    # Half a megabyte. The places of libphonenumber's geocoder would take a hundred, and a second to load.
+    from phonenumbers import timezone
+
+    zones = set(timezone.time_zones_for_number(phonenumbers.parse(number.e164))) - {timezone.UNKNOWN_TIMEZONE}
+    areas = {zone.partition("/")[0] for zone in zones}
+    return str(min(zones if len(zones) == 1 else areas)) if len(areas) == 1 else ""
+
+
 def warm(countries: Iterable[str] | None = None) -> None:
     """Load the plans of these countries (ISO 3166 alpha-2; default: all) and compile what their numbers need.
 
@@ -218,6 +236,33 @@ def warm(countries: Iterable[str] | None = None) -> None:
             example = phonenumbers.example_number_for_type(country, number_type)  # reads the example, as dialled there
             if example is not None:
                 phonenumbers.number_type(example)
+
+
+def _dialled(text: str, country: str | None) -> tuple[str, str | None]:
+    """The digits as they are dialled, and in which country they are: None after a `+`. Raises InvalidNumber."""
+    if country is not None and country not in phonenumbers.SUPPORTED_REGIONS:
+        raise InvalidNumber("unknown `country`: give an ISO 3166 alpha-2 code in capitals, for example GB")
+    dialled = _without_punctuation(text)
+    if dialled.startswith("+"):
+        return dialled, None
+    if country is None and dialled.startswith("00"):
+        raise InvalidNumber(f"00 is not dialled everywhere: write + instead, for example {EXAMPLE}")
+    if country is None:
+        raise InvalidNumber(f"a national number needs `country`: give it, or write E.164, for example {EXAMPLE}")
+    return dialled, country
+
+
+def _e164(found: PhoneNumber, dialled: str, country: str | None) -> str:
+    """The number as it is reached from everywhere. Raises InvalidNumber where it is not."""
+    e164 = phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)
+    # Some plans have numbers that are longer than E.164 has room for (Germany, Japan).
+    if len(e164) > len("+") + E164_DIGITS:
+        raise InvalidNumber(_TOO_LONG)
+    # Some plans allow numbers that begin like their own trunk prefix (Belarus: 810…). Their E.164 form would be read as
+    # another number, and the code might go there.
+    if e164 != dialled and _read(e164, None) != found:
+        raise InvalidNumber(_fault(found, country))
+    return e164
 
 
 def _without_punctuation(text: str) -> str:

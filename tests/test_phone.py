@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from service import phone
 from service.errors import InvalidNumber
-from service.phone import Number, parse, reach, warm
+from service.phone import Number, parse, possible, reach, region, warm
 
 E164 = phonenumbers.PhoneNumberFormat.E164
 COUNTRIES = sorted(phonenumbers.SUPPORTED_REGIONS)
@@ -461,3 +461,39 @@ def test_warm_takes_the_countries_that_have_a_plan() -> None:
     warm(["AQ", "GB"])
 
     assert parse("+447400123456").country == "GB"
+
+
+@pytest.mark.parametrize(
+    ("number", "place"),
+    [
+        ("+12125552368", "America/New_York"),
+        ("+4930123456", "Europe/Berlin"),
+        ("+447400123456", "Europe"),  # London, and the islands
+        ("+77011234567", ""),  # a calling code of two continents
+        ("+80012345678", ""),  # of none
+    ],
+)
+def test_a_number_belongs_to_a_place_as_far_as_its_range_tells(number: str, place: str) -> None:
+    """A zone, a continent, or nothing."""
+    assert region(parse(number)) == place
+
+
+def test_a_number_that_no_plan_has_is_possible_if_its_length_is() -> None:
+    """However it is written; it is told from those that plans have."""
+    found = Number("+445012345678", "GB", "unknown", valid=False)
+    assert possible("+44 50 1234 5678") == possible("050 1234 5678", "GB") == found
+    assert refusal("+445012345678") == "not a valid number of +44"
+
+
+@pytest.mark.parametrize(
+    "text", ["+447400123456", "+4450123456789", "+445012", "+870123456789", "+99912345678", "5012345678", "a", ""]
+)
+def test_other_texts_are_no_possible_numbers(text: str) -> None:
+    """Valid ones, too long or too short, of no country, without one, or no numbers at all."""
+    assert possible(text) is None
+
+
+@pytest.mark.parametrize("country", COUNTRIES)
+def test_no_valid_number_is_only_possible(country: str) -> None:
+    """Every example is one or the other."""
+    assert [example for _, example in examples(country) if possible(phonenumbers.format_number(example, E164))] == []

@@ -39,7 +39,7 @@ from tests.providers.test_contract import adapter
 from tests.redis_server import wait_until
 from tests.test_cli import PATIENCE, Process, client, free
 from tests.test_metrics import NAMES
-from tests.world import KEY, NUMBER, SECRET_KEY, SUBSCRIBER, WEBHOOK_SECRET, world
+from tests.world import KEY, NUMBER, READ_KEY, SECRET_KEY, SUBSCRIBER, WEBHOOK_SECRET, world
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -400,6 +400,15 @@ def test_the_gateway_carries_messages_and_reports_them(tmp_path: Path) -> None:
         assert printed.read_text().startswith(f"sms {NUMBER} Shop: your sign-in code is ")
         forged = http.post(f"http://{gateway}/", json={}, headers={"webhook-id": "1"})
         assert forged.status_code == httpx.codes.UNAUTHORIZED
+
+
+@pytest.mark.anyio
+async def test_a_number_is_described_as_shown() -> None:
+    """But for the guard's view, which is left out there."""
+    shown = json.loads(block('{"number": "+44******3456"'))
+    async with world() as one:
+        answer = await one.api.get(f"/numbers/{NUMBER}", headers={"authorization": f"Bearer {READ_KEY}"})
+    assert {name: value for name, value in answer.json().items() if name != "guard"} == shown
 
 
 @pytest.mark.anyio

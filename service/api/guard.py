@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
 
 import orjson
@@ -20,6 +21,7 @@ from service.guard.controls import Controls, Note, PrefixView, State
 from service.guard.prices import Prices
 from service.phone import Number
 from service.record import rfc3339
+from service.segments import measure
 
 NOBODY = "api"
 """The author of a change that does not name one."""
@@ -103,7 +105,7 @@ class GuardApi:
     async def number(self, request: Request) -> Response:
         """`GET /numbers/{number}`: what is known of it, and what the guard would say now."""
         application = self._gate.admit(request, "guard", "read")
-        number = read_number(request.path_params["number"])
+        number = read_number(request.path_params["number"], possible=True)
         return _answer(await known_of(self._controls, application, number, self._prices))
 
 
@@ -112,14 +114,25 @@ async def known_of(controls: Controls, application: Application, number: Number,
     ask = Ask.of(application.policy, number, application.cascade.channels[0], Signals(), prices)
     return {
         "number": number.masked,
+        "valid": number.valid,
         "country": number.country,
+        "region": phone.region(number) or None,
         "type": number.kind,
         "carrier": phone.carrier(number) or None,
         "prefixes": [f"+{one}" for one in (ask.prefixes.range, ask.prefixes.block4, ask.prefixes.block3)],
         "channels": sorted(_channels(application, number)),
+        "segments": _segments(application, number),
         "price": ask.price,
         "guard": await controls.number(ask),
     }
+
+
+def _segments(application: Application, number: Number) -> int:
+    """How many SMS the application's text takes in the language of the number's country."""
+    locale = application.texts.locale(None, number.country, application.locale)
+    code, minutes = "0" * application.code_length, math.ceil(application.ttl / 60)
+    text = application.texts.render("sms", "default", locale, code=code, brand=application.brand, minutes=minutes)
+    return measure(text).count
 
 
 def _channels(application: Application, number: Number) -> frozenset[str]:
@@ -138,11 +151,14 @@ def read_prefix(written: str) -> str:
     return prefix
 
 
-def read_number(written: str) -> Number:
-    """A number in E.164, with or without the plus; raises Problem."""
+def read_number(written: str, *, possible: bool = False) -> Number:
+    """A number in E.164, with or without the plus; raises Problem. One in no plan too, where `possible` is enough."""
+    e164 = "+" + written.removeprefix("+")
     try:
-        return phone.parse("+" + written.removeprefix("+"))
+        return phone.parse(e164)
     except InvalidNumber as error:
+        if possible and (found := phone.possible(e164)) is not None:
+            return found
         raise Problem("invalid_number", f"`number`: {error.detail}") from None
 
 

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.anyio
 
 GUARD_KEY = "vk_guard"
 BLOCK = "+447400123"
+NEW = "+445012345678"
+"""It has the length of a British number, and none begins like it."""
 KEYS = [
     digest(KEY),
     {"hash": digest(READ_KEY), "scopes": ["read"]},
@@ -348,6 +350,32 @@ async def test_a_number_can_be_trusted_or_denied_by_hand() -> None:
         assert [reason["rule"] for reason in (await refused(one, "+447911234567"))["reasons"]] == ["denied"]
         assert (await one.api.delete("/guard/numbers/+447911234567", headers=headers)).status_code == 200
         assert (await one.post("/verifications", {"to": "+447911234567"})).status_code == 201
+
+
+async def test_a_number_is_described() -> None:
+    """What it is, where it belongs, and what a code to it takes: in Arabic two SMS, for a brand this long."""
+    async with world(**guarded(), brand="The house of things that nobody needs") as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        found = {}
+        for number in ("+447400123456", "+12125552368", "+971501234567"):
+            seen = (await one.api.get(f"/numbers/{number}", headers=headers)).json()
+            found[seen["country"]] = seen
+        named = ("number", "valid", "region", "type", "segments")
+        assert [[found[country][name] for name in named] for country in ("GB", "US", "AE")] == [
+            ["+44******3456", True, "Europe", "mobile", 1],
+            ["+1******2368", True, "America/New_York", "fixed_line_or_mobile", 1],
+            ["+971*****4567", True, "Asia/Dubai", "mobile", 2],
+        ]
+
+
+async def test_a_number_that_no_plan_has_is_described_as_such() -> None:
+    """Unless it has the wrong length, when there is nothing to describe."""
+    async with world(**guarded()) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        seen = (await one.api.get(f"/numbers/{NEW}", headers=headers)).json()
+        assert (seen["valid"], seen["country"], seen["type"], seen["channels"]) == (False, "GB", "unknown", [])
+        answer = await one.api.get(f"/numbers/{NEW}99", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_number")
 
 
 async def test_looking_leaves_no_trace() -> None:

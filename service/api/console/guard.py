@@ -126,7 +126,8 @@ class GuardPages:
     async def number(self, request: Request) -> Response:
         """What is known of a number, which is in no address or log for that reason."""
         visitor, application = self._analyst(request)
-        found = await known_of(self._controls, application, read_number(form(request).get("number", "")), self._prices)
+        number = read_number(form(request).get("number", ""), possible=True)
+        found = await known_of(self._controls, application, number, self._prices)
         return self._page("number.html", visitor, application, number=found)
 
     async def mark_prefix(self, request: Request) -> Response:
