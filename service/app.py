@@ -174,7 +174,7 @@ class Service:
             applications.values(),
         )
         gate = Gate(_api_keys(config, applications))
-        api = VerificationsApi(self.verifications, gate)
+        api = VerificationsApi(self.verifications, gate, self.guard)
         self.changes = Changes(self.store)
         controls = Controls(self.store, ring, self.guard, self.changes, shards=shards)
         guarding = GuardApi(controls, gate, self.guard.prices)

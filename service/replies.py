@@ -9,6 +9,7 @@ from service import phone
 from service.errors import InvalidNumber
 from service.metrics import Metrics
 from service.optout import OptOuts
+from service.phone import Number
 from service.provider import HearsReplies, Provider, Reply, Webhook
 from service.stopwords import Word, meaning
 from service.store import Store
@@ -39,13 +40,20 @@ class Replies:
         word = meaning(reply.text)
         if word is None:
             return None
-        try:
-            # Read as callers' numbers are, so that it is the same one.
-            number = phone.parse("+" + reply.number.removeprefix("+"))
-        except InvalidNumber:
+        number = _number(reply)
+        if number is None:
             return None  # a short code or a name: nothing was ever sent to it
         act = self._optouts.stop if word is Word.STOP else self._optouts.start
         await act(number.e164, reply.channel)
         fields = {"provider": provider, "channel": reply.channel, "word": word, "to": number.masked}
         logger.info("reply", extra={"fields": fields})
         return word
+
+
+def _number(reply: Reply) -> Number | None:
+    """Who replied, read as callers' numbers are, so that it is the same one: also where a rule by hand let it in."""
+    written = "+" + reply.number.removeprefix("+")
+    try:
+        return phone.parse(written)
+    except InvalidNumber:
+        return phone.possible(written)

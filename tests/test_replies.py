@@ -10,10 +10,11 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
+from service.api.auth import digest
 from tests.providers import test_twilio, test_vonage, test_vonage_sms
 from tests.test_rotation import rotated
 from tests.test_shut import DAY, deliveries, ended, shut
-from tests.world import NEXT_SECRET_KEY, NUMBER, OTHER_NUMBER, PUBLIC_URL, SECRET_KEY, World, table, world
+from tests.world import KEY, NEXT_SECRET_KEY, NUMBER, OTHER_NUMBER, PUBLIC_URL, SECRET_KEY, World, table, world
 
 pytestmark = pytest.mark.anyio
 
@@ -257,3 +258,14 @@ async def test_other_vendors_say_it_in_their_own_form(vendor: Any) -> None:
         assert answer.status_code == 200
         await one.travel(31)
         assert await channels(one) == ["whatsapp"]
+
+
+async def test_who_has_a_number_newer_than_the_plans_is_heeded_too() -> None:
+    """A rule by hand let it through, and STOP stops it."""
+    number, keys = "+445012345678", [digest(KEY), {"hash": digest("vk_guard"), "scopes": ["guard"]}]
+    async with world(_top=PROVIDERS, api_keys=keys) as one:
+        rule = {"action": "allow", "reason": "a new range"}
+        await one.api.put("/guard/prefixes/+4450", json=rule, headers={"authorization": "Bearer vk_guard"})
+        await write(one, "STOP", number)
+        started = await one.create(number)
+        assert (await deliveries(one, started["id"]))[0] == ("sms", None, "rejected", "opted_out")

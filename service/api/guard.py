@@ -90,14 +90,14 @@ class GuardApi:
         """`PUT /guard/numbers/{number}`."""
         application = self._gate.admit(request, "guard")
         wanted = bodies.read(bodies.NumberBody, request.state.body)
-        number = read_number(request.path_params["number"])
+        number = await read_number(self._controls, request.path_params["number"])
         await self._controls.mark_number(application.name, number, wanted.action, _note(wanted))
         return _answer({"number": number.masked, **_told(wanted)})
 
     async def unmark_number(self, request: Request) -> Response:
         """`DELETE /guard/numbers/{number}`."""
         application = self._gate.admit(request, "guard")
-        number = read_number(request.path_params["number"])
+        number = await read_number(self._controls, request.path_params["number"])
         if not await self._controls.unmark_number(application.name, number, NOBODY):
             raise Problem("not_found", "there is no mark on this number")
         return _answer({"number": number.masked})
@@ -105,7 +105,7 @@ class GuardApi:
     async def number(self, request: Request) -> Response:
         """`GET /numbers/{number}`: what is known of it, and what the guard would say now."""
         application = self._gate.admit(request, "guard", "read")
-        number = read_number(request.path_params["number"], possible=True)
+        number = await read_number(self._controls, request.path_params["number"], possible=True)
         return _answer(await known_of(self._controls, application, number, self._prices))
 
 
@@ -151,11 +151,14 @@ def read_prefix(written: str) -> str:
     return prefix
 
 
-def read_number(written: str, *, possible: bool = False) -> Number:
-    """A number in E.164, with or without the plus; raises Problem. One in no plan too, where `possible` is enough."""
+async def read_number(controls: Controls, written: str, *, possible: bool = False) -> Number:
+    """A number in E.164, with or without the plus; raises Problem, Unavailable.
+
+    So is one that no plan has, where a rule by hand lets it through, or where being `possible` is enough.
+    """
     e164 = "+" + written.removeprefix("+")
     try:
-        return phone.parse(e164)
+        return await controls.read_number(e164)
     except InvalidNumber as error:
         if possible and (found := phone.possible(e164)) is not None:
             return found

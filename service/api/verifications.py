@@ -16,6 +16,7 @@ from service.api.problems import Problem, refused
 from service.application import Application
 from service.errors import InvalidNumber
 from service.guard.ask import Signals
+from service.guard.live import Guard
 from service.idempotency import Idempotency
 from service.phone import Number
 from service.record import Verification, rfc3339
@@ -29,9 +30,10 @@ MAX_KEY = 255
 class VerificationsApi:
     """The endpoints of verifications."""
 
-    def __init__(self, verifications: Verifications, gate: Gate) -> None:
+    def __init__(self, verifications: Verifications, gate: Gate, guard: Guard) -> None:
         self._verifications = verifications
         self._gate = gate
+        self._guard = guard
 
     def routes(self) -> list[Route]:
         """The routes of these endpoints."""
@@ -51,7 +53,7 @@ class VerificationsApi:
         outcome = await self._verifications.start(
             application,
             Start(
-                number=_number(application, wanted.to, wanted.country),
+                number=await self._number(application, wanted.to, wanted.country),
                 channel=wanted.channel,
                 cascade=wanted.cascade,
                 locale=wanted.locale,
@@ -83,7 +85,7 @@ class VerificationsApi:
             application,
             Check(
                 id=guess.id,
-                number=None if guess.to is None else _number(application, guess.to, guess.country),
+                number=None if guess.to is None else await self._number(application, guess.to, guess.country),
                 code=guess.code,
                 transaction=_transaction(guess.transaction),
                 idempotency=_idempotency(request, guess),
@@ -115,6 +117,13 @@ class VerificationsApi:
         said = bodies.read(bodies.FeedbackBody, request.state.body)
         found = await self._verifications.feedback(application, request.path_params["id"], converted=said.converted)
         return _answer(shown(_found(found)))
+
+    async def _number(self, application: Application, to: str, country: str | None) -> Number:
+        reserved = phone.reserved(to, application.test_numbers) if application.test_numbers else None
+        try:
+            return reserved or await self._guard.number(to, country)
+        except InvalidNumber as error:
+            raise Problem("invalid_number", f"`to`: {error.detail}") from None
 
 
 def shown(verification: Verification) -> dict[str, Any]:
@@ -148,14 +157,6 @@ def shown(verification: Verification) -> dict[str, Any]:
         ],
         "metadata": verification.metadata,
     }
-
-
-def _number(application: Application, to: str, country: str | None) -> Number:
-    reserved = phone.reserved(to, application.test_numbers) if application.test_numbers else None
-    try:
-        return reserved or phone.parse(to, country)
-    except InvalidNumber as error:
-        raise Problem("invalid_number", f"`to`: {error.detail}") from None
 
 
 def _signals(wanted: bodies.CreateBody) -> Signals:

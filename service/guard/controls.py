@@ -145,6 +145,10 @@ class Controls:
             await self._changed(application, "prefix.unmark", prefix, Note(reason="", author=author))
         return found
 
+    async def read_number(self, e164: str) -> Number:
+        """Read a number as it is read where codes are asked for; raises InvalidNumber, Unavailable."""
+        return await self._guard.number(e164)
+
     async def mark_number(self, application: str, number: Number, action: NumberAction, note: Note) -> None:
         """Let a number in, or shut it out; raises Unavailable."""
         place = self._place(number)

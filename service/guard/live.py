@@ -18,8 +18,9 @@ from typing import Any, Final
 
 import orjson
 
-from service import ids
+from service import ids, phone
 from service.answer import Answer
+from service.errors import InvalidNumber
 from service.guard.ask import Ask, Signals
 from service.guard.credit import DAY, Rules
 from service.guard.parts import (
@@ -201,6 +202,23 @@ class Guard:
         self._number_rules = orjson.dumps(number_rules)
         self._lenient_rules = orjson.dumps(number_rules | {"lenient": True})
         self.prices = prices
+
+    async def number(self, text: str, country: str | None = None) -> Number:
+        """Read a number as `phone.parse` does; raises InvalidNumber, Unavailable.
+
+        One that no plan has yet counts as a mobile one where a rule by hand allows its prefix, whatever the mode is.
+        """
+        try:
+            return phone.parse(text, country)
+        except InvalidNumber:
+            found = phone.possible(text, country)
+            if found is None or not await self._allowed(found):
+                raise
+            return replace(found, kind="mobile")
+
+    async def _allowed(self, number: Number) -> bool:
+        answer = await self._store.run("prefix_read", [f"{country_tag(number.country)}hand"], [number.e164[1:]])
+        return answer.fields.text("hand").endswith(" allow")
 
     async def hear(self, ask: Ask, *, first: Charge | None = None) -> Heard:
         """Decide on a send, and hold its credit until `commit` or `drop`; raises Unavailable.

@@ -133,6 +133,7 @@ async def test_the_guard_takes_one_trip_more(server: RedisServer) -> None:
         found = (await one.post("/verifications", {"to": "+447911234567"})).json()["id"]
         assert await trips(one, one.service.deliveries.run(found)) == 2
         assert await trips(one, one.check(found, one.gateway.last.code)) == 2
+        assert await trips(one, one.post("/verifications", {"to": "+445012345678"})) == 1  # no plan has it
         await one.post("/verifications", {"to": "+447400123910"})
         await one.post("/verifications", {"to": "+447400123911"})
         await one.post("/verifications", {"to": "+447400123912"})

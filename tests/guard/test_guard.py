@@ -332,6 +332,30 @@ async def test_a_prefix_can_be_blocked_allowed_and_released_by_hand() -> None:
         assert (await one.post("/verifications", {"to": f"{BLOCK}999"})).status_code == 201
 
 
+@pytest.mark.parametrize("mode", ["off", "monitor", "enforce"])
+async def test_a_number_newer_than_the_plans_passes_where_its_prefix_is_allowed_by_hand(mode: str) -> None:
+    """As a mobile one; without the rule it is refused in the same words as ever."""
+    async with world(**guarded(mode)) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        before = await one.post("/verifications", {"to": NEW})
+        assert (before.status_code, before.json()["code"]) == (422, "invalid_number")
+        assert before.json()["detail"] == "`to`: not a valid number of +44"
+        allow = {"action": "allow", "reason": "a new range"}
+        await one.api.put("/guard/prefixes/+4450123", json=allow, headers=headers)
+        answer = await one.post("/verifications", {"to": "050 1234 5678", "country": "GB", "code": "123456"})
+        assert (answer.status_code, answer.json()["country"]) == (201, "GB")
+        await one.work()
+        assert (one.gateway.last.data["to"], one.gateway.channels) == (NEW, ["sms"])
+        seen = (await one.api.get(f"/numbers/{NEW}", headers=headers)).json()
+        assert (seen["valid"], seen["type"], "sms" in seen["channels"]) == (False, "mobile", True)
+        found = await one.post("/verifications/check", {"to": NEW, "code": "123456"})
+        assert found.json()["valid"]
+        for other in (f"{NEW}99", "+445012245678"):
+            assert (await one.post("/verifications", {"to": other})).json()["code"] == "invalid_number"
+        await one.api.put("/guard/prefixes/+44501234", json=allow | {"action": "block"}, headers=headers)
+        assert (await one.post("/verifications", {"to": NEW})).json()["detail"] == before.json()["detail"]
+
+
 async def test_a_number_can_be_trusted_or_denied_by_hand() -> None:
     """And who looks at it sees why, by whom, and what the guard would say."""
     async with world(**guarded()) as one:

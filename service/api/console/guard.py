@@ -126,7 +126,7 @@ class GuardPages:
     async def number(self, request: Request) -> Response:
         """What is known of a number, which is in no address or log for that reason."""
         visitor, application = self._analyst(request)
-        number = read_number(form(request).get("number", ""), possible=True)
+        number = await read_number(self._controls, form(request).get("number", ""), possible=True)
         found = await known_of(self._controls, application, number, self._prices)
         return self._page("number.html", visitor, application, number=found)
 
@@ -146,7 +146,7 @@ class GuardPages:
     async def mark_number(self, request: Request) -> Response:
         """A number is trusted or denied, or its mark taken away."""
         actor, sent = self._actor(request)
-        number = read_number(sent.get("number", ""))
+        number = await read_number(self._controls, sent.get("number", ""))
         application = actor.application or ""
         if sent.get("action") == "forget":
             if not await self._controls.unmark_number(application, number, actor.name):
