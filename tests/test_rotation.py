@@ -6,11 +6,13 @@ import httpx
 import pytest
 
 from service import config
+from service.api.auth import digest
 from service.app import Service
 from service.errors import Unreadable
 from service.providers import KINDS
 from service.sealing import KeyRing
-from tests.world import NEXT_SECRET_KEY, NUMBER, OTHER_NUMBER, SECRET_KEY, World, table, world, wrong
+from tests.guard.test_guard import GUARD_KEY, PLAIN
+from tests.world import KEY, NEXT_SECRET_KEY, NUMBER, OTHER_NUMBER, SECRET_KEY, World, table, world, wrong
 
 pytestmark = pytest.mark.anyio
 
@@ -116,3 +118,26 @@ async def test_a_create_that_is_refused_replaces_nothing_through_a_rotation() ->
         first = await old.create(transaction=one_euro)
         assert (await new.post("/verifications", {"to": NUMBER, "transaction": two})).status_code == 429
         assert (await old.check(first["id"], old.gateway.last.code, transaction=one_euro))["valid"]
+
+
+async def test_the_guard_begins_anew_with_numbers_and_addresses_and_goes_on_with_prefixes() -> None:
+    """Trust, marks by hand and what an address used up are under the key that wrote them; prefixes are under none."""
+    used, fresh, farm, block = "+447400123900", "+447400123901", "+447911234567", "+447400123"
+    office, rules = {"ip": "192.0.2.1"}, PLAIN | {"cap": {"block3": 4.0, "block4": 5.0, "ip": 4.0}}
+    guard = {"mode": "enforce", "limits": {"number": []}, "rules": rules}
+    keys = [digest(KEY), {"hash": digest(GUARD_KEY), "scopes": ["guard"]}]
+    async with world(api_keys=keys, _top={"guard": guard}) as old:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        await old.api.put(f"/guard/numbers/{farm}", json={"action": "deny", "reason": "a farm"}, headers=headers)
+        trusted = await old.create(used)
+        assert (await old.check(trusted["id"], old.gateway.last.code))["valid"]
+        for n in range(4):
+            await old.create(f"{block}00{n}", signals=office)
+        new = await rotated(old, NEXT_SECRET_KEY, SECRET_KEY, guard=guard)
+
+        async def answers(one: World) -> list[int]:
+            wanted = [{"to": farm}, {"to": "+447911234568", "signals": office}, {"to": used}, {"to": fresh}]
+            return [(await one.post("/verifications", fields)).status_code for fields in wanted]
+
+        assert await answers(old) == [403, 403, 201, 403]
+        assert await answers(new) == [201, 201, 403, 403]
