@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from service.guard.parts import LEASE_MS
 from tests.faults.gateway import Gateway
 from tests.faults.processes import processes
 from tests.faults.test_round_trips import trips
+from tests.faults.waiting import until
 from tests.guard.test_agreement import agree, guarded, stream
 from tests.guard.test_guard import PLAIN
 from tests.redis_server import RedisCluster, RedisServer
@@ -55,6 +58,51 @@ async def test_two_processes_hammering_one_bucket_never_exceed_its_cap(server: R
 
         assert await sent([f"+447400123{n:03}" for n in range(100)]) == 4
         assert await sent([f"+4474{n}900100" for n in range(10, 50)]) == 3
+
+
+async def test_a_process_killed_between_reserve_and_commit_gives_its_credit_back(server: RedisServer) -> None:
+    """Its block stays full for the lease, and not for longer: all of it can be used by others then."""
+    guard = ON | {"rules": PLAIN | {"cap": {"block3": 4.0, "block4": 5.0, "country": 1000.0}}}
+    configuration = table(countries=["GB"], _top={"redis": server.url, "guard": guard})
+    configuration["secrets"] |= {"argon2": "owasp"}  # two at a time: the last of many waits between the two acts
+    others = [f"+4474{n}900100" for n in range(10, 60)]
+    async with AsyncExitStack() as stack:
+        gateway = stack.enter_context(Gateway())
+        doomed, survivor = stack.enter_context(processes(configuration, gateway, 2))
+        asking, client = [await stack.enter_async_context(one.client()) for one in (doomed, survivor)]
+        asked = [
+            asyncio.ensure_future(asking.post("/verifications", json={"to": number}))
+            for number in [*others, *[f"+447400123{n:03}" for n in range(4)]]
+        ]
+
+        async def reserved() -> bool:
+            return len(held(server)) == 4
+
+        await until(reserved, "four sends to the block are reserved")
+        doomed.kill()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert len(held(server)) == 4
+
+        async def create(n: int) -> int:
+            return (await client.post("/verifications", json={"to": f"+447400123{n}"})).status_code
+
+        assert await create(900) == 403
+        assert max(held(server).values()) <= time.time() * 1000 + LEASE_MS
+        for one in held(server):
+            server.command("ZINCRBY", PENDING, -LEASE_MS, one)  # as if so much time had passed
+        assert [await create(n) for n in range(901, 906)] == [201] * 4 + [403]
+    assert held(server) == {}
+
+
+PENDING = "{g:GB}:pending"
+
+
+def held(server: RedisServer) -> dict[str, float]:
+    """The reservations in the block, by when they lapse."""
+    words = server.command("ZRANGE", PENDING, 0, -1, "WITHSCORES")
+    assert isinstance(words, list)
+    found = zip(words[::2], words[1::2], strict=True)
+    return {one: float(at) for one, at in found if "block3:447400123" in one}
 
 
 async def filled(one: World, count: int) -> None:
@@ -124,6 +172,7 @@ async def test_the_guard_takes_one_trip_more(server: RedisServer) -> None:
         signals = {"ip": "192.0.2.1", "device_id": "d"}
         for n in range(6):  # Redis meets each script, of refusals too
             await one.post("/verifications", {"to": f"+44740012390{n}", "signals": {"ip": f"192.0.2.{n}"}})
+        await one.post("/verifications", {"to": "+445012345678"})
         await one.work()
         code = one.gateway.sent[0].code
         number = one.gateway.sent[0].data["to"]
