@@ -119,7 +119,7 @@ async def test_a_bucket_takes_little_memory(server: RedisServer) -> None:
     """All counted by Redis; the README quotes these bounds."""
     wide = ON | {"rules": {"cap": {"country": 1000.0}}}
     async with world(own_code=True, _top={"redis": server.url, "guard": wide}) as one:
-        await filled(one, 200)
+        await filled(one, 50)
     names = server.command("KEYS", "*")
     assert isinstance(names, list)
     found: dict[str, list[int]] = {}
