@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ class _Prefix:
     blocked: float = 0.0
 
 
-class _Learning(Open):
+class _Learning(Open, ABC):
     """What all have in common that count conversion."""
 
     def __init__(self) -> None:
@@ -114,9 +115,9 @@ class _Learning(Open):
         if event["correct"] and (number := self._pending.pop(event["ref"], None)) is not None:
             self.converted(number, event["t"])
 
+    @abstractmethod
     def converted(self, number: str, now: float) -> None:
         """A code was entered."""
-        raise NotImplementedError
 
 
 class ConversionThreshold(_Learning):

@@ -7,6 +7,7 @@ rents a range does not ask how large the victim is. What is refused is a send lo
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -58,9 +59,9 @@ class Pump(Campaign):
         self._now += self.dice.expovariate(self._effort.sends / (self._effort.hours * HOUR))
         return self._now if self._now < self._end else None
 
+    @abstractmethod
     def number(self, now: float) -> str:
         """Whom to send to now."""
-        raise NotImplementedError
 
     def send(self, now: float) -> Sender:
         """Who asks now."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -83,18 +84,18 @@ class Sender:
         return (self.fate >> 11) / (1 << 53)
 
 
-class Campaign:
+class Campaign(ABC):
     """An attack. It chooses each number when its time has come, and is told what became of it."""
 
+    @abstractmethod
     def next(self) -> float | None:
         """When it sends next, in seconds; None when it is over."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, now: float) -> Sender:
         """Who asks now."""
-        raise NotImplementedError
 
-    def told(self, sender: Sender, allowed: bool) -> None:
+    def told(self, sender: Sender, allowed: bool) -> None:  # noqa: B027 - an attack need not listen
         """The answer to a request of this campaign."""
 
 
