@@ -6,7 +6,7 @@ import asyncio
 import re
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,7 @@ import time_machine
 from service import config
 from service.app import Service
 from service.providers import KINDS
+from tests.listening import listening
 from tests.test_delivery import statuses, story
 from tests.world import NUMBER, PUBLIC_URL, WEBHOOK_SECRET, Gateway, Table, World, signed, table, wrong
 
@@ -46,15 +47,14 @@ class Vendor:
         self.busy = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = "http://{}:{}".format(*self._server.sockets[0].getsockname())
+        self._listening = listening(self._serve)
+        self.url = f"http://127.0.0.1:{await self._listening.__aenter__()}"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
-        await self._server.wait_closed()
+        await self._listening.__aexit__(kind, error, trace)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -79,15 +79,11 @@ class Vendor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.people += 1
         self._reader, self._writer = reader, writer
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            self.asked.append(await reader.readexactly(int(length[1]) if length else 0))
-            self.busy.set()
-            await self.answer(self)
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        self.asked.append(await reader.readexactly(int(length[1]) if length else 0))
+        self.busy.set()
+        await self.answer(self)
 
 
 async def well(vendor: Vendor) -> None:

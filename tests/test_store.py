@@ -12,6 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from service.errors import Unavailable
 from service.store import Script, Store, connect
+from tests.listening import listening
 
 pytestmark = pytest.mark.anyio
 
@@ -82,22 +83,16 @@ async def test_a_redis_that_is_not_there_is_unavailable_at_once() -> None:
 
 async def test_a_redis_that_is_silent_is_unavailable_in_time() -> None:
     """Something listens and never answers."""
-    kept: list[asyncio.StreamWriter] = []
 
-    async def hold(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        kept.append(writer)
+    async def hold(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
 
-    server = await asyncio.start_server(hold, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    store = Store(connect(f"redis://127.0.0.1:{port}"))
-    async with asyncio.timeout(5):
-        with pytest.raises(Unavailable):
-            await store.rows("jobs_claim", ["{v0}:due"], [1000, 1])
-    await store.close()
-    for writer in kept:
-        writer.close()
-    server.close()
-    await server.wait_closed()
+    async with listening(hold) as port:
+        store = Store(connect(f"redis://127.0.0.1:{port}"))
+        async with asyncio.timeout(5):
+            with pytest.raises(Unavailable):
+                await store.rows("jobs_claim", ["{v0}:due"], [1000, 1])
+        await store.close()
 
 
 def test_a_script_is_itself_behind_the_parts_that_it_needs() -> None:

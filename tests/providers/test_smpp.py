@@ -44,6 +44,7 @@ from service.providers import smpp as adapter
 from service.providers.smpp import Smpp
 from tests.certificate import self_signed
 from tests.faults.waiting import until
+from tests.listening import listening
 from tests.world import NUMBER, Table, World, table, world
 
 pytestmark = pytest.mark.anyio
@@ -166,28 +167,16 @@ async def bound(
 async def scripted(*answers: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int, list[int]]]:
     """A server that says these things, each after another thing was said to it; and the commands that it was given."""
     heard: list[int] = []
-    visits: list[asyncio.Future[None]] = []
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        visits.append(asyncio.get_running_loop().create_future())
-        with suppress(EOFError, OSError):
-            for answer in (*answers, *[b""] * 9):
-                length, command, _, sequence = struct.unpack(">IIII", await reader.readexactly(16))
-                await reader.readexactly(length - 16)
-                heard.append(command)
-                writer.write(answer.replace(b"SEQU", sequence.to_bytes(4, "big")))
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-        visits[-1].set_result(None)
+        for answer in (*answers, *[b""] * 9):
+            length, command, _, sequence = struct.unpack(">IIII", await reader.readexactly(16))
+            await reader.readexactly(length - 16)
+            heard.append(command)
+            writer.write(answer.replace(b"SEQU", sequence.to_bytes(4, "big")))
 
-    server = await asyncio.start_server(visit, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1], heard
-    finally:
-        server.close()
-        await asyncio.gather(*visits)
-        await server.wait_closed()
+    async with listening(visit, tls) as port:
+        yield port, heard
 
 
 def said(command: int, status: int = 0, body: bytes = b"") -> bytes:

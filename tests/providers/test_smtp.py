@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import email
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from service.provider import REASONS, Accepted, Channel, Mail, Message, Rejected
 from service.providers import smtp
 from service.providers.smtp import Smtp
 from tests.certificate import self_signed
+from tests.listening import close, listening
 from tests.world import world
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +112,7 @@ async def serving(
     try:
         yield relay
     finally:
-        server.close()
+        await close(server)
         for one in sessions:
             hang_up(one)
         await server.wait_closed()
@@ -123,28 +123,6 @@ def hang_up(session: SMTP) -> None:
     """End a conversation without a word."""
     if session.transport is not None:
         cast("asyncio.Transport", session.transport).abort()
-
-
-@asynccontextmanager
-async def talking(lines: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[int]:
-    """A server that is no relay: the port on which it does what it does."""
-    visits: list[asyncio.Future[None]] = []
-
-    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        visits.append(asyncio.get_running_loop().create_future())
-        await lines(reader, writer)
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-        visits[-1].set_result(None)
-
-    server = await asyncio.start_server(visit, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        await asyncio.gather(*visits)
-        await server.wait_closed()
 
 
 async def send(provider: Smtp, port: int, message: Message = MESSAGE) -> Accepted | Rejected:
@@ -287,7 +265,7 @@ async def test_a_relay_that_breaks_off_is_asked_again_later() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n\xff\xfe")
 
     for server in (mute, faint, mad):
-        async with talking(server) as port:
+        async with listening(server) as port:
             assert await send(OPEN, port) == Rejected("provider_error")
     assert await send(OPEN, port) == Rejected("provider_error")
 
@@ -298,7 +276,7 @@ async def test_a_silent_relay_is_not_waited_for() -> None:
     async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with talking(silent) as port:
+    async with listening(silent) as port:
         request = replace(OPEN.model_copy(update={"port": port}).request(MESSAGE, NOW), timeout=0.05)
         with pytest.raises(Undelivered, match="Timeout"):
             await mail.Smtp().exchange(request)
