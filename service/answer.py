@@ -34,6 +34,11 @@ class Fields:
         """The channel of a delivery."""
         return self.text(f"d{n}").split(" ")[1]
 
+    @property
+    def channels(self) -> list[str]:
+        """The channels of all deliveries, in order."""
+        return [self.channel(n) for n in range(self.number("n") + 1)]
+
 
 class Answer:
     """The answer of a script; `detail` is what stands behind the outcome's word (`limited 1/30000`)."""

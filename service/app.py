@@ -66,6 +66,10 @@ from service.tally import Tally
 from service.texts import Texts
 from service.tracing import OFF, Tracing, to_collector
 from service.verification import Verifications
+from service.verification.check import Checks
+from service.verification.draft import Drafts
+from service.verification.lookup import Lookup
+from service.verification.start import Starts
 from service.waits import Waits
 
 logger = logging.getLogger(__name__)
@@ -102,8 +106,8 @@ class Service:
         ring = KeyRing(_ring_keys(config))
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
         self.stats = Stats(self.store)
-        tally = Tally(self.metrics, self.stats, ring)
         self.recent = Recent(self.store, enabled=server.console)
+        tally = Tally(self.metrics, self.stats, self.recent, ring)
         guard = config.settings.guard
         self.guard = Guard(
             self.store,
@@ -153,28 +157,28 @@ class Service:
         )
         optouts = OptOuts(self.store, ring, shards=shards)
         feed = Feed(self.store, ring, self.metrics, applications=applications)
-        self.verifications = Verifications(
+        lookup = Lookup(self.store, ring, shards=shards)
+        self.starts = Starts(
             self.store,
             ring,
-            self._hasher,
+            self.guard,
+            lookup,
+            Drafts(ring, self._hasher, self._waits),
             optouts,
-            self.metrics,
             tally,
-            self._waits,
-            self.recent,
-            shards=shards,
             nudge=self.schedule.nudge,
-            used=self.deliveries.used,
             blocked=feed.blocked,
-            guard=self.guard,
         )
+        used = self.deliveries.used
+        self.checks = Checks(self.store, ring, self._hasher, self.guard, lookup, tally, used=used)
+        self.verifications = Verifications(self.store, self.guard, tally, used=used)
         self.events = Events(
             Relay(self.store, ring, feed, shards=shards),
             Poster(self.store, ring, self._door, self.metrics),
             applications.values(),
         )
         gate = Gate(_api_keys(config, applications))
-        api = VerificationsApi(self.verifications, gate, self.guard)
+        api = VerificationsApi(self.starts, self.checks, self.verifications, gate, self.guard)
         self.changes = Changes(self.store)
         controls = Controls(self.store, ring, self.guard, self.changes, shards=shards)
         guarding = GuardApi(controls, gate, self.guard.prices)

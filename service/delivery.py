@@ -22,7 +22,8 @@ from service.cascade import NOBODY, Move, Next, after_rejection, pointless, prov
 from service.circuit import Circuits
 from service.door import Door
 from service.errors import ConfigError, Forged, Malformed
-from service.guard.live import Charge, Guard
+from service.guard.charge import Charge
+from service.guard.live import Guard
 from service.metrics import Metrics
 from service.provider import (
     REASONS,
@@ -130,7 +131,7 @@ class Deliveries:
         listed = application.cascade_for(number).providers(channel, number, fields.text("country"), verification)
         attempt = fields.number("try") - 1
         name, providers = await self._choose(listed, channel, attempt)
-        charge = self._charge(fields)
+        charge = self._guard.charge(fields)
         # Nobody is left in the configuration, or nobody may be called.
         outcome: Accepted | Rejected = Rejected("provider_error" if listed else "route")
         if name and not await self._may_send(application, channel, name, fields, charge):
@@ -191,13 +192,6 @@ class Deliveries:
                 return name, len(left)
             left.remove(name)
         return "", 0
-
-    def _charge(self, fields: Fields) -> Charge | None:
-        """What the guard charged for a verification, None where it was off."""
-        sealed = fields.raw("guard")
-        if sealed is None:
-            return None
-        return Charge.unpacked(self._ring.open(sealed, bound(fields.text("id"), "guard")), fields.text("country"))
 
     async def _may_send(
         self,
@@ -401,7 +395,7 @@ class Deliveries:
             channel, country = answer.fields.channel(n), answer.fields.text("country")
             self._tell("receipt", verification, n, channel, provider, country, receipt.status, reason)
             self._metrics.receipt_seconds(provider, channel).observe(answer.number / 1000)
-            if receipt.status is Status.FAILED and (charge := self._charge(answer.fields)) is not None:
+            if receipt.status is Status.FAILED and (charge := self._guard.charge(answer.fields)) is not None:
                 self._guard.relieve(charge, n, channel)
             if receipt.status is Status.DELIVERED:
                 await self._waits.note(provider, Channel(channel), country, answer.number)

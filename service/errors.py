@@ -12,7 +12,7 @@
         └── Malformed     its body is not what the provider documents
 
 A refusal that belongs to the life of a verification (too early, too often, over) is no error but a value:
-see `service.verification.Refusal`. `service.api.problems.Problem` is not in the tree: it is an answer over HTTP, which
+see `service.requests.Refusal`. `service.api.problems.Problem` is not in the tree: it is an answer over HTTP, which
 ends a request and never leaves `api`.
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from service.sealing import KeyRing
+from service.store import Act
 
 TTL_MS = 24 * 3600 * 1000
 """For how long a first answer is told again."""
@@ -46,9 +47,12 @@ class Memory:
         return [f"{tag}idem:{name}" for name in self.names]
 
     @property
-    def claims(self) -> list[tuple[str, str]]:
-        """The Redis keys that bind the idempotency key to its body, each with the fingerprint that it must hold."""
-        return [(f"{{i:{name}}}:claim", mark) for name, mark in zip(self.names, self.fingerprints, strict=True)]
+    def claims(self) -> list[Act]:
+        """The acts that bind the idempotency key to its body: each answers `ours`, or `conflict`."""
+        return [
+            Act("idempotency_claim", [f"{{i:{name}}}:claim"], [mark, TTL_MS])
+            for name, mark in zip(self.names, self.fingerprints, strict=True)
+        ]
 
     @property
     def marks(self) -> str:

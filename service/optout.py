@@ -7,7 +7,6 @@ as a key that it was written under is in the ring.
 
 from __future__ import annotations
 
-from service import ids
 from service.provider import Channel
 from service.sealing import Key, KeyRing
 from service.store import Store
@@ -43,5 +42,4 @@ class OptOuts:
             await self._store.run("number_shut", [self._shut(self._ring.writer, number)], found)
 
     def _shut(self, key: Key, number: str) -> str:
-        place = key.place(number, self._shards)
-        return f"{ids.tag(place.shard)}shut:{place.hash}"
+        return key.place(number, self._shards).key("shut")

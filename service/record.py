@@ -10,7 +10,7 @@ import orjson
 
 from service.answer import Fields
 from service.errors import Unreadable
-from service.sealing import KeyRing
+from service.sealing import Key, KeyRing
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,22 @@ def bound(verification: str, what: str) -> bytes:
     return f"{verification}:{what}".encode()
 
 
+def sealed(key: Key, verification: str, what: str, plaintext: bytes) -> bytes:
+    """A field of a verification as it is kept."""
+    return key.seal(plaintext, bound(verification, what))
+
+
+def opened(ring: KeyRing, fields: Fields, what: str) -> bytes | None:
+    """What was sealed in a field, None when it is not there; raises Unreadable when a key has left the ring."""
+    kept = fields.raw(what)
+    return None if kept is None else ring.open(kept, bound(fields.text("id"), what))
+
+
 def read(fields: Fields, ring: KeyRing) -> Verification:
     """Read a verification out of a script's answer; raises Unreadable when a key has left the ring."""
-    verification = fields.text("id")
     created = fields.number("created")
-    metadata = fields.raw("meta")
     return Verification(
-        id=verification,
+        id=fields.text("id"),
         application=fields.text("app"),
         status=fields.text("status"),
         to=masked(fields, ring),
@@ -91,9 +100,15 @@ def read(fields: Fields, ring: KeyRing) -> Verification:
         sends_remaining=max(0, fields.number("sends") - fields.number("sent")),
         deliveries=tuple(_delivery(n, fields, created) for n in range(fields.number("n") + 1)),
         timeline=tuple(_event(k, fields, created) for k in range(fields.number("notes"))),
-        metadata=orjson.loads(ring.open(metadata, bound(verification, "meta"))) if metadata else {},
+        metadata=metadata(fields, ring),
         test=bool(fields.text("test")),
     )
+
+
+def metadata(fields: Fields, ring: KeyRing) -> dict[str, str]:
+    """What the caller noted; raises Unreadable when a key has left the ring."""
+    found: dict[str, str] = orjson.loads(opened(ring, fields, "meta") or b"{}")
+    return found
 
 
 def masked(fields: Fields, ring: KeyRing) -> str:
@@ -121,10 +136,8 @@ def rfc3339(at: datetime | None) -> str | None:
 
 def _to(fields: Fields, ring: KeyRing) -> tuple[str, str]:
     """The masked number and its range, which are sealed together."""
-    sealed = fields.raw("to")
-    opened = ring.open(sealed, bound(fields.text("id"), "to")).decode() if sealed else ""
-    masked, _, widest = opened.partition(" ")
-    return masked, widest
+    veiled, _, widest = (opened(ring, fields, "to") or b"").decode().partition(" ")
+    return veiled, widest
 
 
 def _delivery(n: int, fields: Fields, created: int) -> Delivery:

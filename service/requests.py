@@ -11,6 +11,7 @@ from service.idempotency import Idempotency
 from service.phone import Number
 from service.provider import Channel
 from service.record import Verification
+from service.sealing import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,13 @@ class Start:
     def channels(self) -> list[Channel]:
         """The channels that were asked for; none for the application's own."""
         return [self.channel] if self.channel else list(self.cascade or ())
+
+    def binding(self, key: Key) -> str:
+        """What a pending verification must share with a new one for the new one to join it: own code, transaction."""
+        if self.code is None and self.transaction is None:
+            return ""
+        parts = (self.number.e164, self.code or "", *(self.transaction.parts if self.transaction else ()))
+        return key.fingerprint(b"binding", *(part.encode() for part in parts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from service import ids
 from service.errors import Unreadable
 
 KEY_BYTES = 32
@@ -39,6 +40,15 @@ class Place:
 
     shard: int
     hash: str
+
+    @property
+    def tag(self) -> str:
+        """The beginning of every key of the shard."""
+        return ids.tag(self.shard)
+
+    def key(self, what: str) -> str:
+        """The Redis key of what is kept of the number."""
+        return f"{self.tag}{what}:{self.hash}"
 
 
 class Key:

@@ -1,11 +1,15 @@
-"""Counts what acts brought about, for Prometheus and for the analyst; what test numbers do, for the first only."""
+"""Counts what acts brought about, for Prometheus and for the analyst; what test numbers do, for the first only.
+
+The console is told what began.
+"""
 
 from __future__ import annotations
 
-from service.answer import Fields
+from service.answer import Answer, Fields
 from service.metrics import Metrics
 from service.provider import Status
-from service.record import prefix
+from service.recent import Recent
+from service.record import Verification, prefix, read
 from service.sealing import KeyRing
 from service.stats import Amounts, Stats, Subject, millionths
 
@@ -13,10 +17,38 @@ from service.stats import Amounts, Stats, Subject, millionths
 class Tally:
     """Counts for whoever ran an act. An answer that is told again must not be counted."""
 
-    def __init__(self, metrics: Metrics, stats: Stats, ring: KeyRing) -> None:
+    def __init__(self, metrics: Metrics, stats: Stats, recent: Recent, ring: KeyRing) -> None:
         self._metrics = metrics
         self._stats = stats
+        self._recent = recent
         self._ring = ring
+
+    def noticed(self, answer: Answer) -> Verification:
+        """The verification in an answer, counting what its act brought about; raises Unreadable."""
+        if not answer.replayed:
+            self.count(answer.fields)
+        return read(answer.fields, self._ring)
+
+    def started(self, found: Verification, *, joined: bool) -> None:
+        """Count a verification that began, or that a send joined."""
+        self._verification(found.application, found.country, "joined" if joined else "started", test=found.test)
+        if not joined:
+            self._recent.note(found.application, "verifications", found.id)
+
+    def refused(self, application: str, country: str, code: str) -> None:
+        """Count a send that was asked for and refused."""
+        self._verification(application, country, code, test=False)
+
+    def checked(self, found: Verification, answer: Answer) -> None:
+        """Count a guess that was taken."""
+        result = "replayed" if answer.replayed else answer.outcome
+        self._metrics.check(found.application, f"test_{result}" if found.test else result).inc()
+        if result == "right" and not found.test:
+            self._metrics.approve_seconds(found.application).observe(answer.number / 1000)
+
+    def unchecked(self, application: str, result: str) -> None:
+        """Count a guess that was not taken."""
+        self._metrics.check(application, result).inc()
 
     def count(self, fields: Fields) -> None:
         """Count an end, advances, steps that were skipped, a silence, a message that arrived."""
@@ -35,8 +67,8 @@ class Tally:
             provider, channel = arrived.split(" ")
             self._note(fields, channel, provider, Amounts(delivered=1))
         if noticed := fields.text("noticed"):
-            test = fields.text("test")
-            metrics.verification(fields.text("app"), country, f"test_{noticed}" if test else noticed).inc()
+            test = bool(fields.text("test"))
+            self._verification(fields.text("app"), country, noticed, test=test)
             if noticed == "approved" and not test:
                 self._note(fields, *_carrier(fields), Amounts(approved=1))
 
@@ -44,6 +76,9 @@ class Tally:
         """Count a message that a provider took, and what it costs."""
         self._metrics.spend(fields.text("app"), channel, fields.text("country"), provider).inc(price)
         self._note(fields, channel, provider, Amounts(sends=1, spend=millionths(price)))
+
+    def _verification(self, application: str, country: str, result: str, *, test: bool) -> None:
+        self._metrics.verification(application, country, f"test_{result}" if test else result).inc()
 
     def _note(self, fields: Fields, channel: str, provider: str, amounts: Amounts) -> None:
         subject = Subject(fields.text("app"), fields.text("country"), prefix(fields, self._ring), channel, provider)

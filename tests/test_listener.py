@@ -215,7 +215,7 @@ class TestFront:
             async def broken(*_args: object) -> object:
                 raise RuntimeError(NUMBER)
 
-            one.service.verifications.start = broken  # type: ignore[assignment,method-assign]  # a defect, planted
+            one.service.starts.start = broken  # type: ignore[assignment,method-assign]  # a defect, planted
             answer = await one.post("/verifications", {"to": NUMBER})
             assert_problem(answer, "internal_error")
             assert NUMBER not in answer.text

@@ -22,6 +22,8 @@ from service.phone import Number
 from service.record import Verification, rfc3339
 from service.requests import Check, Refusal, Start, Started, Transaction
 from service.verification import Verifications
+from service.verification.check import Checks
+from service.verification.start import Starts
 
 MAX_KEY = 255
 """Characters of an idempotency key."""
@@ -30,7 +32,9 @@ MAX_KEY = 255
 class VerificationsApi:
     """The endpoints of verifications."""
 
-    def __init__(self, verifications: Verifications, gate: Gate, guard: Guard) -> None:
+    def __init__(self, starts: Starts, checks: Checks, verifications: Verifications, gate: Gate, guard: Guard) -> None:
+        self._starts = starts
+        self._checks = checks
         self._verifications = verifications
         self._gate = gate
         self._guard = guard
@@ -50,7 +54,7 @@ class VerificationsApi:
         """`POST /verifications`."""
         application = self._gate.admit(request, "verify")
         wanted = bodies.read(bodies.CreateBody, request.state.body, _key_errors(request))
-        outcome = await self._verifications.start(
+        outcome = await self._starts.start(
             application,
             Start(
                 number=await self._number(application, wanted.to, wanted.country),
@@ -74,14 +78,14 @@ class VerificationsApi:
         """`POST /verifications/{id}/resend`."""
         application = self._gate.admit(request, "verify")
         wanted = bodies.read(bodies.ResendBody, request.state.body)
-        outcome = await self._verifications.resend(application, request.path_params["id"], wanted.channel)
+        outcome = await self._starts.resend(application, request.path_params["id"], wanted.channel)
         return _started(outcome)
 
     async def check(self, request: Request) -> Response:
         """`POST /verifications/check`."""
         application = self._gate.admit(request, "verify")
         guess = bodies.read(bodies.CheckBody, request.state.body, _key_errors(request))
-        outcome = await self._verifications.check(
+        outcome = await self._checks.check(
             application,
             Check(
                 id=guess.id,

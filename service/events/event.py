@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import orjson
 
 from service.answer import Fields
-from service.record import bound, masked, moment, rfc3339
+from service.record import bound, masked, metadata, moment, rfc3339
 from service.requests import Refusal, Start
 from service.sealing import KeyRing
 
@@ -57,7 +57,6 @@ class Event:
         verification = fields.text("id")
         n = fields.number("n")
         _, channel, provider, *_ = (fields.text(f"d{n}") or "- - -").split(" ")
-        metadata = fields.raw("meta")
         data = {
             "id": verification,
             "application": fields.text("app"),
@@ -69,7 +68,7 @@ class Event:
             "provider": _word(provider),
             "cause": _word(fields.text("cause")),
             "test": bool(fields.text("test")),
-            "metadata": orjson.loads(ring.open(metadata, bound(verification, "meta"))) if metadata else {},
+            "metadata": metadata(fields, ring),
         }
         return cls.compose(ring, name, fields.text("type"), fields.number("at"), data, verification)
 

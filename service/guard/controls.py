@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
-from service import ids, phone
+from service import phone
 from service.changes import Changes
 from service.errors import Unreadable
 from service.guard.ask import Ask
@@ -154,12 +154,12 @@ class Controls:
         place = self._place(number)
         sealed = self._ring.writer.seal(orjson.dumps([note.reason, note.author]), place.hash.encode())
         mark = f"{action} {urlsafe_b64encode(sealed).decode()}"
-        await self._store.run("number_mark", [_mark_key(place)], [mark, self._lasts(note)])
+        await self._store.run("number_mark", [place.key("hand")], [mark, self._lasts(note)])
         await self._changed(application, f"number.{action}", number.masked, note)
 
     async def unmark_number(self, application: str, number: Number, author: str) -> bool:
         """Take a number's mark away; whether there was one. Raises Unavailable."""
-        answer = await self._store.run("number_mark", [_mark_key(self._place(number))], ["", 0])
+        answer = await self._store.run("number_mark", [self._place(number).key("hand")], ["", 0])
         found = answer.outcome == "unmarked"
         if found:
             await self._changed(application, "number.unmark", number.masked, Note(reason="", author=author))
@@ -231,10 +231,6 @@ class Controls:
     async def _changed(self, application: str, change: str, what: str, note: Note) -> None:
         reason, author, until = note.reason, note.author, note.until
         await self._changes.note(application, change, what, reason=reason, author=author, until=until)
-
-
-def _mark_key(place: Place) -> str:
-    return f"{ids.tag(place.shard)}hand:{place.hash}"
 
 
 def _moment(milliseconds: str) -> datetime | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -19,9 +18,10 @@ from typing import Any, Final
 import orjson
 
 from service import ids, phone
-from service.answer import Answer
+from service.answer import Answer, Fields
 from service.errors import InvalidNumber
 from service.guard.ask import Ask, Signals
+from service.guard.charge import HASH, Charge
 from service.guard.credit import DAY, Rules
 from service.guard.parts import (
     Caller,
@@ -42,6 +42,7 @@ from service.guard.verdict import ALLOWED, Decision, Reason, judge
 from service.metrics import Metrics
 from service.phone import Number
 from service.recent import Recent
+from service.record import opened
 from service.sealing import KeyRing
 from service.stats import Amounts, Stats, Subject, millionths
 from service.store import Act, Store
@@ -56,13 +57,6 @@ _SAMPLE: Final = 100
 
 _MARK: Final = 6
 """Characters by which the number that was sent to last is known again: 36 bits."""
-
-_REPEATED: Final = ("around", "ip", "device")
-_FLAGS: Final = 10
-"""Bits beside the digits of a number, of which there are fifty."""
-
-_HASH: Final = 16
-"""Characters by which an address or a device is known again: 96 bits."""
 
 AROUND: Final = ("country", "block3", "block4", "range")
 """The levels of the buckets around a number."""
@@ -99,63 +93,6 @@ _NUMBER_RULES: Final = (
     "trust_memory",
     "number_keep",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
-    """What later sends and the approval of a verification need to know of its first one. Kept only sealed.
-
-    `callers` are the keys of the buckets of address and device. What was charged: `around` the prefixes, `whole` the
-    country, `who` the callers; `repeated` where it weighed less, since it repeated the last one there (`around`, `ip`,
-    `device`). `trusted` is what the caller said, `proven` whether a challenge was passed.
-    """
-
-    number: str
-    country: str
-    callers: tuple[str, ...] = ()
-    around: bool = False
-    whole: bool = False
-    who: bool = False
-    trusted: bool = False
-    proven: bool = False
-    repeated: frozenset[str] = frozenset()
-
-    @property
-    def charged(self) -> tuple[str, ...]:
-        """The keys of the buckets that were charged."""
-        country, *around = Surroundings.names(self.number)
-        names = [*(around if self.around else ()), *([country] if self.whole else ())]
-        tag = country_tag(self.country)
-        return (*[tag + name for name in names], *(self.callers if self.who else ()))
-
-    def packed(self) -> bytes:
-        """As it is sealed, in 32 bytes at most: with a longer field Redis would need twice the memory for the hash."""
-        levels = [key.rpartition(":")[2] for key in self.callers]
-        flags = [self.around, self.whole, self.who, self.trusted, self.proven, "ip" in levels, "device" in levels]
-        flags += [name in self.repeated for name in _REPEATED]
-        bits = sum(flag << place for place, flag in enumerate(flags))
-        hashes = [urlsafe_b64decode(key[3 : 3 + _HASH]) for key in self.callers]
-        return b"".join([(int(self.number) << _FLAGS | bits).to_bytes(8, "big"), *hashes])
-
-    @classmethod
-    def unpacked(cls, packed: bytes, country: str) -> Charge:
-        """As it was, for a number of this country."""
-        whole = int.from_bytes(packed[:8], "big")
-        flags = [bool(whole >> place & 1) for place in range(_FLAGS)]
-        levels = [level for level, there in zip(("ip", "device"), flags[5:7], strict=True) if there]
-        size = _HASH * 3 // 4
-        hashes = [urlsafe_b64encode(packed[at : at + size]).decode() for at in range(8, len(packed), size)]
-        return cls(
-            number=f"+{whole >> _FLAGS}",
-            country=country,
-            callers=tuple(f"{{c:{hashed}}}:{level}" for hashed, level in zip(hashes, levels, strict=True)),
-            around=flags[0],
-            whole=flags[1],
-            who=flags[2],
-            trusted=flags[3],
-            proven=flags[4],
-            repeated=frozenset(name for name, there in zip(_REPEATED, flags[7:], strict=True) if there),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +196,11 @@ class Guard:
         )
         holds = tuple(hearing.holds) if allowed else ()
         return Heard(refused, decision, name, charge if ask.policy.mode != "off" else None, holds)
+
+    def charge(self, fields: Fields) -> Charge | None:
+        """What was charged for a verification, None where the guard was off; raises Unreadable."""
+        packed = opened(self._ring, fields, "guard")
+        return None if packed is None else Charge.unpacked(packed, fields.text("country"))
 
     async def look(self, ask: Ask) -> tuple[Hearing, Decision]:
         """What would be answered to a send now, without any trace of it; raises Unavailable."""
@@ -368,7 +310,7 @@ class Guard:
 
     def _caller(self, level: str, name: str) -> str:
         hashed = self._ring.writer.fingerprint(level.encode(), name.encode())
-        return f"{{c:{hashed[:_HASH]}}}:{level}"
+        return f"{{c:{hashed[:HASH]}}}:{level}"
 
     # What can be seen of it.
 
