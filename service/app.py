@@ -38,6 +38,7 @@ from service.changes import Changes
 from service.circuit import Circuits
 from service.code import PROFILES, Hasher
 from service.config import Config
+from service.conversion import Conversions
 from service.delivery import Deliveries
 from service.door import Door
 from service.door.http import Http
@@ -56,6 +57,7 @@ from service.optout import OptOuts
 from service.provider import Binds, Line, Mail, Receipt, Request, Simulation, Submit
 from service.providers.settings import plain
 from service.providers.simulator import Simulator
+from service.receipts import Receipts
 from service.recent import Recent
 from service.replies import Replies
 from service.schedule import Schedule
@@ -107,7 +109,7 @@ class Service:
         self._hasher = Hasher(ring, PROFILES[config.settings.secrets.argon2])
         self.stats = Stats(self.store)
         self.recent = Recent(self.store, enabled=server.console)
-        tally = Tally(self.metrics, self.stats, self.recent, ring)
+        tally = Tally(self.metrics, self.stats, self.recent, ring, tracing=self._tracing)
         guard = config.settings.guard
         self.guard = Guard(
             self.store,
@@ -138,20 +140,28 @@ class Service:
         self._waits = Waits(
             self.store, {(route.provider, step.channel) for step in steps if step.bounds for route in step.routes}
         )
+        self.receipts = Receipts(
+            self.store,
+            ring,
+            self._door,
+            self.guard,
+            tally,
+            self._waits,
+            providers=config.providers,
+            url=public_url,
+        )
         self.deliveries = Deliveries(
             self.store,
             ring,
             self._door,
-            self.metrics,
-            tally,
+            self.guard,
+            self.receipts,
             self.circuits,
-            self._waits,
+            tally,
             applications=applications,
             providers=config.providers,
-            receipts_url=public_url,
-            guard=self.guard,
-            tracing=self._tracing,
         )
+        self.conversions = Conversions(self.store, ring, self._door, providers=config.providers)
         self.schedule = Schedule(
             self.store, self.metrics, shards=shards, run=self.deliveries.run, tracing=self._tracing
         )
@@ -169,7 +179,7 @@ class Service:
             nudge=self.schedule.nudge,
             blocked=feed.blocked,
         )
-        used = self.deliveries.used
+        used = self.conversions.tell
         self.checks = Checks(self.store, ring, self._hasher, self.guard, lookup, tally, used=used)
         self.verifications = Verifications(self.store, self.guard, tally, used=used)
         self.events = Events(
@@ -185,7 +195,7 @@ class Service:
         events = EventsApi(feed, gate)
         stats = StatsApi(self.stats, gate, clock=self.store.clock, currency=self.guard.prices.currency)
         replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
-        receipts = ReceiptsApi(self.deliveries, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
+        receipts = ReceiptsApi(self.receipts, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
         self._ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits, self.guard)
         ops = self._ops.routes()
         if simulators := [one for one in config.providers.values() if isinstance(one, Simulator)]:
@@ -226,7 +236,7 @@ class Service:
 
     async def _receive(self, provider: str, receipts: Sequence[Receipt]) -> None:
         """Take receipts from within; raises Unavailable."""
-        for verification in await self.deliveries.reported(provider, receipts):
+        for verification in await self.receipts.reported(provider, receipts):
             self.schedule.nudge(verification)
 
     def warm(self) -> None:
@@ -264,7 +274,7 @@ class Service:
         try:
             async with asyncio.timeout(seconds):
                 await self.schedule.stop()
-                await self.deliveries.stop()
+                await self.conversions.stop()
                 await self.stats.stop()
                 await self._waits.stop()
                 await self.events.stop()

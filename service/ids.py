@@ -1,9 +1,10 @@
-"""Names of verifications: an id carries its shard, so that whoever has the id knows where to look."""
+"""Names of verifications and deliveries: an id carries its shard, so that whoever has the id knows where to look."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 
 MAX_SHARDS = 1024
 
@@ -33,3 +34,27 @@ def tag_of(verification: str) -> str | None:
     """The beginning of the keys of a verification; None for what is no id."""
     shard = shard_of(verification)
     return None if shard is None else tag(shard)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryId:
+    """The name of a delivery, `<verification id>.<n>`, and the beginning of the keys of its verification."""
+
+    verification: str
+    n: int
+    tag: str
+
+    @classmethod
+    def parse(cls, text: str) -> DeliveryId | None:
+        """Read the name of a delivery; None for what is none."""
+        verification, _, n = text.partition(".")
+        tag = tag_of(verification)
+        return None if tag is None or not (n.isascii() and n.isdecimal()) else cls(verification, int(n), tag)
+
+    def __str__(self) -> str:
+        return f"{self.verification}.{self.n}"
+
+    @property
+    def keys(self) -> list[str]:
+        """The Redis keys of its verification and of what is due on that shard."""
+        return [self.tag + self.verification, f"{self.tag}due"]

@@ -105,6 +105,12 @@ def read(fields: Fields, ring: KeyRing) -> Verification:
     )
 
 
+def secret(ring: KeyRing, fields: Fields) -> tuple[str, str]:
+    """Number and code; raises Unreadable once they are forgotten, or when a key has left the ring."""
+    number, _, code = ring.open(fields.raw("secret") or b"", bound(fields.text("id"), "secret")).decode().partition(":")
+    return number, code
+
+
 def metadata(fields: Fields, ring: KeyRing) -> dict[str, str]:
     """What the caller noted; raises Unreadable when a key has left the ring."""
     found: dict[str, str] = orjson.loads(opened(ring, fields, "meta") or b"{}")

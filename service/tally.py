@@ -1,9 +1,11 @@
-"""Counts what acts brought about, for Prometheus and for the analyst; what test numbers do, for the first only.
+"""Tells what acts brought about to those who watch: Prometheus, the analyst, the console, the log and the traces.
 
-The console is told what began.
+What test numbers do is counted apart, and for Prometheus only.
 """
 
 from __future__ import annotations
+
+import logging
 
 from service.answer import Answer, Fields
 from service.metrics import Metrics
@@ -12,16 +14,22 @@ from service.recent import Recent
 from service.record import Verification, prefix, read
 from service.sealing import KeyRing
 from service.stats import Amounts, Stats, Subject, millionths
+from service.tracing import OFF, Tracing
+
+logger = logging.getLogger(__name__)
 
 
 class Tally:
     """Counts for whoever ran an act. An answer that is told again must not be counted."""
 
-    def __init__(self, metrics: Metrics, stats: Stats, recent: Recent, ring: KeyRing) -> None:
+    def __init__(
+        self, metrics: Metrics, stats: Stats, recent: Recent, ring: KeyRing, *, tracing: Tracing = OFF
+    ) -> None:
         self._metrics = metrics
         self._stats = stats
         self._recent = recent
         self._ring = ring
+        self._tracing = tracing
 
     def noticed(self, answer: Answer) -> Verification:
         """The verification in an answer, counting what its act brought about; raises Unreadable."""
@@ -76,6 +84,23 @@ class Tally:
         """Count a message that a provider took, and what it costs."""
         self._metrics.spend(fields.text("app"), channel, fields.text("country"), provider).inc(price)
         self._note(fields, channel, provider, Amounts(sends=1, spend=millionths(price)))
+
+    def tried(self, fields: Fields, n: int, provider: str, status: Status, reason: str) -> None:
+        """Tell what came of sending a delivery; `reason` is empty for none."""
+        self._step("delivery", fields, n, provider, status, reason)
+
+    def reported(self, answer: Answer, n: int, provider: str, status: Status, reason: str) -> None:
+        """Tell that a receipt moved a delivery; `reason` is empty for none."""
+        self._step("receipt", answer.fields, n, provider, status, reason)
+        self._metrics.receipt_seconds(provider, answer.fields.channel(n)).observe(answer.number / 1000)
+
+    def _step(self, what: str, fields: Fields, n: int, provider: str, status: Status, reason: str) -> None:
+        channel = fields.channel(n)
+        self._metrics.delivery(provider, channel, fields.text("country"), status, reason).inc()
+        said = {"verification": fields.text("id"), "n": n, "channel": channel, "provider": provider}
+        said |= {"status": status, "reason": reason or None}
+        logger.info(what, extra={"fields": said})
+        self._tracing.event(what, said)
 
     def _verification(self, application: str, country: str, result: str, *, test: bool) -> None:
         self._metrics.verification(application, country, f"test_{result}" if test else result).inc()

@@ -20,6 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"app", "demo"}),
     frozenset({"api", "config"}),
     frozenset({"delivery", "events", "providers", "replies", "verification"}),
+    frozenset({"conversion", "receipts"}),
     frozenset({"inbox", "requests", "tally"}),
     frozenset({"application", "circuit", "code", "idempotency", "optout", "schedule", "waits"}),
     frozenset({"guard"}),

@@ -350,7 +350,7 @@ async def test_a_defect_in_telling_of_an_approval_leaves_no_secret(capsys: pytes
         seen = watched(one, exporter)
         started = await one.create()
         assert (await one.check(started["id"], codes[-1]))["valid"]
-        await one.service.deliveries.stop()
+        await one.service.conversions.stop()
         said = await seen.everything(capsys)
     assert "a provider could not be told" in said["logs"]
     assert leaks(said, [codes[-1], TWILIO["auth_token"], "cannot tell"]) == set()

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.problems import Problem
-from service.delivery import Deliveries
 from service.errors import BadWebhook, Forged
 from service.metrics import Metrics
 from service.provider import Webhook
+from service.receipts import Receipts
 from service.replies import Replies
 
 _MEDIA = {b"{": "application/json", b"<": "application/xml"}
@@ -29,14 +29,14 @@ class ReceiptsApi:
 
     def __init__(
         self,
-        deliveries: Deliveries,
+        receipts: Receipts,
         replies: Replies,
         metrics: Metrics,
         *,
         public_url: str,
         nudge: Callable[[str], None],
     ) -> None:
-        self._deliveries = deliveries
+        self._receipts = receipts
         self._replies = replies
         self._metrics = metrics
         self._public_url = public_url
@@ -57,9 +57,9 @@ class ReceiptsApi:
         provider, token = request.path_params["provider"], request.path_params.get("token")
         webhook = self._webhook(request)
         with self._judged(provider):
-            if (hand := self._deliveries.handshake(provider, token, webhook)) is not None:
+            if (hand := self._receipts.handshake(provider, token, webhook)) is not None:
                 return Response(hand, media_type=_MEDIA.get(hand[:1], "text/plain"))
-            due = await self._deliveries.receive(provider, token, webhook)
+            due = await self._receipts.receive(provider, token, webhook)
         for verification in due:
             self._nudge(verification)
         return Response(orjson.dumps({"status": "ok"}), media_type="application/json")
@@ -68,7 +68,7 @@ class ReceiptsApi:
         """`GET /receipts/{provider}`: a provider asks whether this address is ours."""
         provider = request.path_params["provider"]
         with self._judged(provider):
-            hand = self._deliveries.handshake(provider, None, self._webhook(request))
+            hand = self._receipts.handshake(provider, None, self._webhook(request))
         if hand is None:
             raise Problem("not_found", "this provider asks nothing here")
         return Response(hand, media_type="text/plain")
@@ -93,7 +93,7 @@ class ReceiptsApi:
             yield
         except BadWebhook as error:
             forged = isinstance(error, Forged)
-            known = provider if self._deliveries.knows(provider) else "unknown"
+            known = provider if self._receipts.knows(provider) else "unknown"
             self._metrics.receipt_refused(known, "forged" if forged else "malformed").inc()
             headers = {"www-authenticate": "Signature"} if forged else {}
             raise Problem("forged_receipt" if forged else "malformed_receipt", str(error), headers=headers) from None

@@ -213,7 +213,7 @@ async def test_a_receipt_that_names_the_vendors_own_id_finds_its_delivery(kind: 
 
 async def told_to_prelude(one: World, taken: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     """What Watch was told by now."""
-    await one.service.deliveries.stop()
+    await one.service.conversions.stop()
     return [feedback for path, said in taken if path == "/v2/watch/feedback" for feedback in said["feedbacks"]]
 
 
