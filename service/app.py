@@ -49,6 +49,7 @@ from service.door.terminal import Terminal
 from service.errors import ConfigError, Unavailable
 from service.events import Events, Feed, Poster, Relay
 from service.guard.controls import Controls
+from service.guard.decisions import Decisions
 from service.guard.live import Guard
 from service.guard.policy import Policy
 from service.inbox import Inbox
@@ -111,16 +112,8 @@ class Service:
         self.recent = Recent(self.store, enabled=server.console)
         tally = Tally(self.metrics, self.stats, self.recent, ring, tracing=self._tracing)
         guard = config.settings.guard
-        self.guard = Guard(
-            self.store,
-            ring,
-            self.metrics,
-            self.stats,
-            self.recent,
-            rules=guard.rules.rules,
-            prices=guard.price_list,
-            shards=shards,
-        )
+        decisions = Decisions(self.store, ring, self.metrics, self.stats, self.recent)
+        self.guard = Guard(self.store, ring, decisions, rules=guard.rules.rules, prices=guard.price_list, shards=shards)
         inbox, terminal = Inbox(self.store, ring, self._receive), Terminal()
         self._smpp = Smpp()
         self._door = Door(
@@ -196,7 +189,7 @@ class Service:
         stats = StatsApi(self.stats, gate, clock=self.store.clock, currency=self.guard.prices.currency)
         replies = Replies(self.store, optouts, self.metrics, providers=config.providers)
         receipts = ReceiptsApi(self.receipts, replies, self.metrics, public_url=public_url, nudge=self.schedule.nudge)
-        self._ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits, self.guard)
+        self._ops = OpsApi(self.store, self.schedule, self.metrics, self.circuits, decisions)
         ops = self._ops.routes()
         if simulators := [one for one in config.providers.values() if isinstance(one, Simulator)]:
             ops += InboxApi(inbox, gate, is_open=all(one.open for one in simulators)).routes()

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from service.circuit import Circuits, Degraded
 from service.errors import Unavailable
-from service.guard.live import Guard
+from service.guard.decisions import Decisions
 from service.metrics import CONTENT_TYPE, Metrics
 from service.schedule import Schedule
 from service.store import Store
@@ -24,12 +24,14 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 class OpsApi:
     """What the platform asks. While `draining` it is told to send nothing here any more."""
 
-    def __init__(self, store: Store, schedule: Schedule, metrics: Metrics, circuits: Circuits, guard: Guard) -> None:
+    def __init__(
+        self, store: Store, schedule: Schedule, metrics: Metrics, circuits: Circuits, decisions: Decisions
+    ) -> None:
         self._store = store
         self._schedule = schedule
         self._metrics = metrics
         self._circuits = circuits
-        self._guard = guard
+        self._decisions = decisions
         self.draining = False
         self._description = description()
 
@@ -76,7 +78,7 @@ class OpsApi:
         """Everything for Prometheus, written in a thread: it takes milliseconds."""
         with contextlib.suppress(Unavailable):
             await self._circuits.degraded()  # what another replica found out is up to date here as well
-            await self._guard.refresh()
+            await self._decisions.refresh()
         return Response(await asyncio.to_thread(self._metrics.exposition), headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, _request: Request) -> Response:

@@ -7,13 +7,12 @@ verification and commits, or refunds. A process that dies in between gives back 
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -22,7 +21,8 @@ from service.answer import Answer, Fields
 from service.errors import InvalidNumber
 from service.guard.ask import Ask, Signals
 from service.guard.charge import HASH, Charge
-from service.guard.credit import DAY, Rules
+from service.guard.credit import Rules
+from service.guard.decisions import Decisions
 from service.guard.parts import (
     Caller,
     Hearing,
@@ -38,19 +38,11 @@ from service.guard.parts import (
 )
 from service.guard.policy import Policy
 from service.guard.prices import Prices
-from service.guard.verdict import ALLOWED, Decision, Reason, judge
-from service.metrics import Metrics
+from service.guard.verdict import ALLOWED, Decision, judge
 from service.phone import Number
-from service.recent import Recent
 from service.record import opened
 from service.sealing import KeyRing
-from service.stats import Amounts, Stats, Subject, millionths
 from service.store import Act, Store
-
-logger = logging.getLogger(__name__)
-
-DECISION_KEPT: Final = 7 * DAY
-"""How long (ms) a decision can be looked up."""
 
 _SAMPLE: Final = 100
 """One allowed send in so many has its decision kept too."""
@@ -116,9 +108,7 @@ class Guard:
         self,
         store: Store,
         ring: KeyRing,
-        metrics: Metrics,
-        stats: Stats,
-        recent: Recent,
+        decisions: Decisions,
         *,
         rules: Rules,
         prices: Prices,
@@ -126,12 +116,9 @@ class Guard:
     ) -> None:
         self._store = store
         self._ring = ring
-        self._metrics = metrics
-        self._stats = stats
-        self._recent = recent
+        self._decisions = decisions
         self._shards = shards
         self._proof = rules.proof
-        self._blocked: set[str] = set()
         self._again = rules.again
         self.rules = _written(rules, AROUND)
         self._caller_rules = _written(rules, ("ip", "device"))
@@ -177,12 +164,13 @@ class Guard:
         name = f"dec_{os.urandom(10).hex()}" if decision.verdict != "allow" or secrets.randbelow(_SAMPLE) == 0 else None
         if ask.policy.mode == "off" and decision.verdict == "allow":
             return Heard(holds=tuple(hearing.holds))
-        self._tell(ask, decision, hearing, name)
+        self._decisions.tell(ask, decision, hearing.alerts, name)
         allowed = decision.verdict == "allow"
         if not allowed:
-            await self._refuse(ask, decision, hearing, name or "")
+            refunds = [hold.refund for hold in hearing.holds]
+            await self._decisions.refuse(ask, decision, name or "", refunds)
         elif name is not None:
-            self._store.tell(self._record(ask, decision, name))
+            self._store.tell(self._decisions.keep(ask, decision, name))
         charge = Charge(
             number=ask.number.e164,
             country=ask.number.country,
@@ -311,107 +299,6 @@ class Guard:
     def _caller(self, level: str, name: str) -> str:
         hashed = self._ring.writer.fingerprint(level.encode(), name.encode())
         return f"{{c:{hashed[:HASH]}}}:{level}"
-
-    # What can be seen of it.
-
-    def _tell(self, ask: Ask, decision: Decision, hearing: Hearing, name: str | None) -> None:
-        """Count a decision, and log what was refused and what is nearly spent."""
-        application, country = ask.policy.application, ask.number.country
-        rule = decision.reasons[0].rule if decision.reasons else "none"
-        enforced = decision.verdict == "allow" or ask.policy.mode == "enforce" or decision.limited is not None
-        verdict = decision.verdict if enforced else f"would_{decision.verdict}"
-        self._metrics.guard_verdict(application, country, verdict, rule).inc()
-        for budget in hearing.alerts:
-            logger.warning(
-                "a budget is nearly spent",
-                extra={"fields": {"budget": budget, "application": application, "country": country}},
-            )
-        if decision.verdict == "allow":
-            return
-        saved = ask.price if ask.policy.mode == "enforce" else 0.0
-        self._metrics.saved(application, country).inc(saved)
-        challenged = decision.verdict == "challenge"
-        self._stats.count(
-            Subject(application, country, f"+{ask.prefixes.range}", ask.channel),
-            Amounts(blocked=int(not challenged), challenged=int(challenged), saved=millionths(saved)),
-        )
-        self._recent.note(application, "decisions", name or "")
-        first = decision.reasons[0]
-        fields = {
-            "decision": name,
-            "verdict": decision.verdict,
-            "mode": ask.policy.mode,
-            "application": application,
-            "country": country,
-            "to": veiled(ask.number, decision.reasons),
-            "rule": first.rule,
-            "prefix": first.prefix,
-            "exposure": first.exposure,
-            "cap": first.cap,
-        }
-        logger.info("guard", extra={"fields": fields})
-
-    def _record(self, ask: Ask, decision: Decision, name: str) -> Act:
-        """The act that keeps a decision for those who want to look at it."""
-        sealed = self._ring.writer.seal(orjson.dumps(self._explained(ask, decision, name)), name.encode())
-        return Act("decision_keep", [f"{{d:{name}}}:decision"], [sealed, DECISION_KEPT])
-
-    async def _refuse(self, ask: Ask, decision: Decision, hearing: Hearing, name: str) -> None:
-        """Give back what was reserved, and note the decision and the prefixes that have no room."""
-        country = ask.number.country
-        blocked = [word for one in decision.reasons if one.bucket and one.wait for word in (one.wait, one.bucket)]
-        acts = [self._record(ask, decision, name), *[hold.refund for hold in hearing.holds]]
-        if blocked:
-            acts.append(Act("prefixes_block", [f"{country_tag(country)}blocked"], blocked))
-        *_, last = await self._store.together(acts)
-        if blocked:
-            self._note_blocked(country, last)
-
-    async def refresh(self) -> None:
-        """Count again how many prefixes have no room, in the countries where some had none; raises Unavailable."""
-        countries = sorted(self._blocked)
-        acts = [Act("prefixes_block", [f"{country_tag(country)}blocked"]) for country in countries]
-        for country, answer in zip(countries, await self._store.together(acts), strict=True):
-            self._note_blocked(country, answer)
-
-    def _note_blocked(self, country: str, answer: Answer) -> None:
-        self._metrics.blocked_prefixes(country).set(answer.number)
-        (self._blocked.add if answer.number else self._blocked.discard)(country)
-
-    def _explained(self, ask: Ask, decision: Decision, name: str) -> dict[str, Any]:
-        signals = ask.signals
-        return {
-            "id": name,
-            "at": self._store.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "application": ask.policy.application,
-            "mode": ask.policy.mode,
-            "to": veiled(ask.number, decision.reasons),
-            "country": ask.number.country,
-            "channel": ask.channel,
-            "signals": {
-                "ip": signals.ip and half(signals.ip),
-                "device_id": signals.device and half(signals.device),
-                "session_id": signals.session and half(signals.session),
-                "trusted": signals.trusted,
-                "challenge_passed": signals.challenge_passed,
-            },
-            "price": ask.price,
-            "weight": ask.weight,
-            "verdict": decision.verdict,
-            "reasons": [reason.shown() for reason in decision.reasons],
-            "retry_after": decision.retry_after,
-        }
-
-
-def veiled(number: Number, reasons: Sequence[Reason]) -> str:
-    """A number as it may be seen beside these reasons: where one shows a prefix, the last digits are hidden instead."""
-    longest = max((reason.prefix or "" for reason in reasons), key=len, default="")
-    return f"{longest}{'*' * (len(number.e164) - len(longest))}" if longest else number.masked
-
-
-def half(text: str) -> str:
-    """The first half of a text: enough to compare two by, too little to be one."""
-    return f"{text[: len(text) // 2]}…"
 
 
 def _written(rules: Rules, levels: Sequence[str]) -> bytes:

@@ -163,7 +163,7 @@ async def test_a_create_that_does_not_send_costs_nothing() -> None:
 
 async def test_budgets_are_hard_and_told_before_they_are_spent(caplog: pytest.LogCaptureFixture) -> None:
     """Two texts to Britain for 0.06 dollars each, and no third in this hour."""
-    with caplog.at_level(logging.WARNING, "service.guard.live"):
+    with caplog.at_level(logging.WARNING, "service.guard.decisions"):
         async with world(**guarded(budget={"country_hour": 0.13, "alert": 0.9})) as one:
             for number in ("+447400123001", "+447911234567"):
                 assert (await one.post("/verifications", {"to": number})).status_code == 201
