@@ -12,7 +12,7 @@ from pathlib import Path
 
 from service import demo, log
 from service.api.auth import digest
-from service.config import load, worries
+from service.config import load, policy, worries
 from service.errors import ConfigError
 from service.providers import KINDS
 from service.sealing import KEY_BYTES
@@ -60,18 +60,18 @@ def _from_environment() -> Path | None:
 def _serve(arguments: argparse.Namespace) -> int:
     import uvloop
 
-    from service import app
+    from service import server
 
     if arguments.file is not None:
         config = load(arguments.file, KINDS)
         log.set_up(config.settings.server.log_level)
-        uvloop.run(app.serve(config))
+        uvloop.run(server.serve(config))
         return 0
     key = demo.new_api_key()
     config = demo.config(key)
     log.set_up(config.settings.server.log_level)
     with demo.announced(key):
-        uvloop.run(app.serve(config))
+        uvloop.run(server.serve(config))
     return 0
 
 
@@ -99,11 +99,11 @@ def _try(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from service import app, replay
+    from service import replay
     from service.guard.oracle import Oracle
 
     config = load(arguments.config, KINDS) if arguments.config else demo.config(demo.new_api_key())
-    policies = [app.policy(name, config) for name in config.settings.applications]
+    policies = [policy(name, config) for name in config.settings.applications]
     guard = config.settings.guard
     oracle = Oracle(policies, guard.rules.rules, guard.price_list)
     piped = arguments.traffic == "-"

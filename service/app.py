@@ -1,22 +1,14 @@
-"""Builds the service once from its configuration, starts it, and shuts it down. Only this file sees everything."""
+"""Builds the service once from its configuration, starts it, and lets it go. Only this file sees everything."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import gc
 import ipaddress
 import logging
 import os
-import signal
-import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
-import uvicorn
 from redis.asyncio import Redis, RedisCluster
 from starlette import routing
 
@@ -28,12 +20,10 @@ from service.api.guard import GuardApi
 from service.api.inbox import InboxApi
 from service.api.listener import Listener
 from service.api.ops import OpsApi
-from service.api.protocol import BoundedProtocol
 from service.api.receipts import ReceiptsApi
 from service.api.stats import StatsApi
 from service.api.verifications import VerificationsApi
-from service.application import Application, Subscription
-from service.cascade import Cascade, Route, Step
+from service.application import Application
 from service.changes import Changes
 from service.circuit import Circuits
 from service.code import PROFILES, Hasher
@@ -46,17 +36,15 @@ from service.door.mail import Smtp
 from service.door.simulator import Player
 from service.door.smpp import Smpp
 from service.door.terminal import Terminal
-from service.errors import ConfigError, Unavailable
+from service.errors import Unavailable
 from service.events import Events, Feed, Poster, Relay
 from service.guard.controls import Controls
 from service.guard.decisions import Decisions
 from service.guard.live import Guard
-from service.guard.policy import Policy
 from service.inbox import Inbox
 from service.metrics import Metrics
 from service.optout import OptOuts
 from service.provider import Binds, Line, Mail, Receipt, Request, Simulation, Submit
-from service.providers.settings import plain
 from service.providers.simulator import Simulator
 from service.receipts import Receipts
 from service.recent import Recent
@@ -66,7 +54,6 @@ from service.sealing import KEY_BYTES, KeyRing
 from service.stats import Stats
 from service.store import Store, connect
 from service.tally import Tally
-from service.texts import Texts
 from service.tracing import OFF, Tracing, to_collector
 from service.verification import Verifications
 from service.verification.check import Checks
@@ -76,9 +63,6 @@ from service.verification.start import Starts
 from service.waits import Waits
 
 logger = logging.getLogger(__name__)
-
-_AUTO_START = 20.0
-"""Seconds that a step with `wait = "auto"` waits before it has learned."""
 
 
 class Service:
@@ -99,7 +83,7 @@ class Service:
     ) -> None:
         self.config = config
         server, shards = config.settings.server, config.settings.shards
-        applications = {name: application(name, config) for name in config.settings.applications}
+        applications = {name: settings.application(name, config) for name in config.settings.applications}
         public_url = server.public_url or f"http://{server.receipts}"
         self.metrics = Metrics()
         traces = config.settings.tracing
@@ -278,186 +262,6 @@ class Service:
         await self._door.close()
         await self.store.close()
         self._hasher.close()
-
-
-async def serve(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT, drain, then stop accepting, finish, and return within the grace period.
-
-    Only SIGTERM drains, until a second signal: who types Ctrl-C waits for it.
-    Raises ConfigError when an address cannot be listened on.
-    """
-    service = Service(config)
-    server = config.settings.server
-    sockets = _listen_all(service.listeners)
-    service.warm()
-    # What is loaded by now stays: the collector need not walk it again and again.
-    gc.freeze()
-    servers = {address: _Server(_uvicorn(listener, server.grace)) for address, listener in service.listeners.items()}
-    for warning in settings.worries(config):
-        logger.warning("%s: %s", *warning)
-    stopping, drained = asyncio.Event(), asyncio.Event()
-
-    def end(number: signal.Signals) -> None:
-        if stopping.is_set() or number == signal.SIGINT:
-            drained.set()
-        stopping.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end, number)
-    await service.start()
-    running = {address: loop.create_task(one.serve(sockets=[sockets[address]])) for address, one in servers.items()}
-    logger.info("serving", extra={"fields": {"api": server.api, "receipts": server.receipts, "ops": server.ops}})
-    await stopping.wait()
-    logger.info("stopping")
-    service.drain()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(drained.wait(), server.drain)
-    # Half of the grace is for requests (uvicorn keeps that time), half for deliveries. Probes and metrics are answered
-    # until the end, unless they share an address with what must stop first.
-    shared = server.ops in {server.api, server.receipts}
-    first = [address for address in running if shared or address != server.ops]
-    for address in first:
-        servers[address].should_exit = True
-    await asyncio.gather(*[running[address] for address in first])
-    await service.stop(server.grace / 2)
-    for one in servers.values():
-        one.should_exit = True
-    await asyncio.gather(*running.values())
-    _remove_sockets(sockets)
-    logger.info("stopped")
-
-
-def application(name: str, config: Config) -> Application:
-    """An application as the rest of the service knows it."""
-    given = config.settings.applications[name]
-    return Application(
-        name=name,
-        brand=given.brand,
-        texts=Texts(given.texts),
-        cascade=_cascade(given.cascade),
-        cascade_by_prefix={prefix: _cascade(steps) for prefix, steps in given.cascade_by_prefix.items()},
-        code_length=given.code_length,
-        ttl=given.ttl,
-        checks=given.checks,
-        wrong_checks_per_day=given.wrong_checks_per_day,
-        sends=given.sends,
-        resend_after=given.resend_after,
-        countries=None if given.countries is None else frozenset(given.countries),
-        allow_types=frozenset(given.allow_types),
-        own_code=given.own_code,
-        locale=given.locale,
-        number_rates=config.settings.guard.limits.number,
-        policy=policy(name, config),
-        test_numbers=given.test_numbers,
-        events=None if given.events is None else _subscription(given.events),
-    )
-
-
-def policy(name: str, config: Config) -> Policy:
-    """What the guard holds for an application.
-
-    Without limits that only space sends out: who asks too soon just goes on with the code that is pending.
-    """
-    given, guard = config.settings.applications[name], config.settings.guard
-    limits = guard.limits.limits
-    return Policy(
-        application=name,
-        mode=given.guard.mode or guard.mode,
-        challenges=guard.challenge if given.guard.challenge is None else given.guard.challenge,
-        countries=None if given.countries is None else frozenset(given.countries),
-        allow_types=frozenset(given.allow_types),
-        test_numbers=frozenset(given.test_numbers),
-        limits=replace(limits, number=tuple(rate for rate in limits.number if rate.count > 1)),
-        budget=guard.budget.budget,
-    )
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to `serve`, which has several of them to stop in order."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture nothing."""
-        yield
-
-
-def _uvicorn(listener: Listener, grace: int) -> uvicorn.Config:
-    return uvicorn.Config(
-        listener,
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, grace // 2),
-    )
-
-
-def _listen_all(addresses: Iterable[str]) -> dict[str, socket.socket]:
-    """Listen on every address, or on none; raises ConfigError."""
-    listening: dict[str, socket.socket] = {}
-    try:
-        for address in addresses:
-            listening[address] = _listen(address)
-    except OSError as error:
-        for one in listening.values():
-            one.close()
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ConfigError([("server", f"cannot listen on {address}: {reason}")]) from None
-    return listening
-
-
-def _listen(address: str) -> socket.socket:
-    if address.startswith("unix:"):
-        path = Path(address.removeprefix("unix:"))
-        _remove_dead_socket(path)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listening.bind(str(path))
-        path.chmod(0o660)
-    else:
-        host, _, port = address.rpartition(":")
-        bare = host.strip("[]")
-        family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-        listening = socket.create_server((bare, int(port)), family=family, backlog=2048)
-    listening.setblocking(False)
-    return listening
-
-
-def _remove_sockets(addresses: Iterable[str]) -> None:
-    for address in addresses:
-        if address.startswith("unix:"):
-            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
-
-
-def _remove_dead_socket(path: Path) -> None:
-    """Make room where a process that was killed left its socket; a living one, or another file, is in the way."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        if caller.connect_ex(str(path)) != errno.ECONNREFUSED:
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-    path.unlink(missing_ok=True)
-
-
-def _subscription(given: settings.EventsTable) -> Subscription:
-    secrets = tuple(plain(given.secret, given.old_secret))
-    return Subscription(given.url or "", secrets, frozenset(given.types), given.keep)
-
-
-def _cascade(steps: settings.Steps) -> Cascade:
-    return Cascade(tuple(_step(step) for step in steps))
-
-
-def _step(given: settings.CascadeStep) -> Step:
-    routes = tuple(Route(one.provider, one.weight, frozenset(one.countries), one.prefixes) for one in given.providers)
-    if given.wait is None:
-        start = min(max(_AUTO_START, given.wait_least), given.wait_most)
-        return Step(given.channel, routes, start, (given.wait_least, given.wait_most))
-    return Step(given.channel, routes, given.wait)
 
 
 def _api_keys(config: Config, applications: dict[str, Application]) -> dict[str, ApiKey]:

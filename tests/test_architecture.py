@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
-    frozenset({"replay", "trial"}),
+    frozenset({"replay", "server", "trial"}),
     frozenset({"app", "demo"}),
     frozenset({"api", "config"}),
     frozenset({"delivery", "events", "providers", "replies", "verification"}),
@@ -53,9 +53,9 @@ DOORS = {
         "api": "answers HTTP",
         "app": "puts the routes of several listeners together, so it names the type",
     },
-    "uvicorn": {"app": "starts the listeners", "api": "bounds what its protocol takes"},
+    "uvicorn": {"server": "starts the listeners", "api": "bounds what its protocol takes"},
     "opentelemetry": {"tracing": "hands spans to a collector"},
-    "socket": {"app": "opens the addresses to listen on"},
+    "socket": {"server": "opens the addresses to listen on"},
 }
 """What speaks to the outside, and the rooms that may, each with its reason."""
 

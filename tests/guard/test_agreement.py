@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from service import app
+from service.config import policy
 from service.guard.oracle import Oracle
 from tests.world import World, world
 
@@ -79,7 +79,7 @@ async def agree(one: World, events: Iterator[dict[str, Any]], clock: time_machin
     """Drive both with the same stream; how often each verdict came."""
     config = one.service.config
     guard = config.settings.guard
-    oracle = Oracle([app.policy("shop", config)], guard.rules.rules, guard.price_list)
+    oracle = Oracle([policy("shop", config)], guard.rules.rules, guard.price_list)
     verdicts = {"allow": 0, "challenge": 0, "block": 0}
     for n, create in enumerate(events):
         if clock is not None:

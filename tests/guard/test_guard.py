@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from service import app, phone
+from service import config, phone
 from service.api.auth import digest
 from service.guard.ask import Ask, Signals
 from service.guard.parts import LEASE_MS
@@ -430,7 +430,7 @@ async def test_every_change_by_hand_is_in_the_log_and_no_number_is(caplog: pytes
 async def test_who_dies_between_reserve_and_commit_gives_everything_back_within_the_lease() -> None:
     """The next who asks finds the room."""
     async with world(**guarded()) as one:
-        guard, policy = one.service.guard, app.policy("shop", one.service.config)
+        guard, policy = one.service.guard, config.policy("shop", one.service.config)
         for number in numbers(4):
             ask = Ask.of(policy, phone.parse(number), "sms", Signals(ip="192.0.2.1"), guard.prices)
             assert not (await guard.hear(ask)).refused
