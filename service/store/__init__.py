@@ -148,7 +148,7 @@ class Script:
     """One atomic act: its file in `lua/`, behind the parts in `lua/parts/` that it needs."""
 
     def __init__(self, name: str) -> None:
-        folder = Path(__file__).with_name("lua")
+        folder = Path(__file__).parent.with_name("lua")
         act = (folder / f"{name}.lua").read_text()
         needs = re.search(r"^-- NEEDS (.*)$", act, re.MULTILINE)
         parts = [(folder / "parts" / f"{part}.lua").read_text() for part in (needs[1].split() if needs else ())]
