@@ -33,7 +33,7 @@ from service.provider import Accepted, Channel, Feedback, Message, Receipt, Reje
 from service.providers.aws_account import AwsAccount
 from service.providers.languages import nearest
 from service.providers.members import text
-from service.providers.settings import ApiUrl, Text
+from service.providers.settings import ApiUrl, Text, carried
 
 _STATUSES = {
     "TEXT_PENDING": Status.ACCEPTED,
@@ -162,8 +162,7 @@ class Aws(AwsAccount):
     @property
     def channels(self) -> frozenset[Channel]:
         """The channels that have a sender."""
-        senders = {Channel.SMS: self.sms_from, Channel.VOICE: self.voice_from}
-        return frozenset(channel for channel, sender in senders.items() if sender)
+        return carried(sms=self.sms_from, voice=self.voice_from)
 
     def request(self, message: Message, now: datetime) -> Request:
         """The message with the token of its receipts in its `Context`, which its events repeat.

@@ -21,7 +21,7 @@ from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
 from service.providers.languages import nearest
 from service.providers.members import first, text
-from service.providers.settings import ApiUrl, Secret, Text, plain
+from service.providers.settings import ApiUrl, Secret, Text, carried, plain, together
 
 _STATUSES = {
     "scheduled": Status.ACCEPTED,
@@ -70,15 +70,13 @@ class Dexatel(BaseModel):
     def _somebody_sends(self) -> Dexatel:
         if not self.channels:
             raise ValueError("write sms_from, whatsapp_from or both")
-        if (self.whatsapp_from is None) != (self.whatsapp_template is None):
-            raise ValueError("write whatsapp_from and whatsapp_template, or neither")
+        together(whatsapp_from=self.whatsapp_from, whatsapp_template=self.whatsapp_template)
         return self
 
     @property
     def channels(self) -> frozenset[Channel]:
         """Those that have a sender."""
-        senders = {Channel.SMS: self.sms_from, Channel.WHATSAPP: self.whatsapp_from}
-        return frozenset(channel for channel, sender in senders.items() if sender is not None)
+        return carried(sms=self.sms_from, whatsapp=self.whatsapp_from)
 
     def request(self, message: Message, now: datetime) -> Request:  # noqa: ARG002 - there is no validity to set
         """The text by SMS; over WhatsApp the template in the nearest language, with the code in it."""

@@ -21,7 +21,7 @@ from service import provider
 from service.errors import Malformed
 from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers.members import first, text
-from service.providers.settings import ApiUrl, Secret, Text
+from service.providers.settings import ApiUrl, Secret, Text, carried, together
 from service.providers.unsigned import WebhookSecret, authenticate
 from service.providers.whatsapp import language_for
 
@@ -121,8 +121,7 @@ class Infobip(BaseModel):
 
     @model_validator(mode="after")
     def _has_senders(self) -> Self:
-        if (self.whatsapp_from is None) != (self.whatsapp_template is None):
-            raise ValueError("WhatsApp needs both whatsapp_from and whatsapp_template")
+        together(whatsapp_from=self.whatsapp_from, whatsapp_template=self.whatsapp_template)
         if not self.channels:
             raise ValueError("set at least one of sms_from, voice_from, whatsapp_from")
         if self.old_inbound_secret is not None and self.inbound_secret is None:
@@ -132,8 +131,7 @@ class Infobip(BaseModel):
     @property
     def channels(self) -> frozenset[Channel]:
         """The channels that have a sender."""
-        senders = {Channel.SMS: self.sms_from, Channel.VOICE: self.voice_from, Channel.WHATSAPP: self.whatsapp_from}
-        return frozenset(channel for channel, sender in senders.items() if sender)
+        return carried(sms=self.sms_from, voice=self.voice_from, whatsapp=self.whatsapp_from)
 
     def request(self, message: Message, now: datetime) -> Request:
         """The message under our own `messageId`; Infobip takes numbers without the plus."""

@@ -18,7 +18,7 @@ from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
 from service.providers.languages import nearest
 from service.providers.members import first, text
-from service.providers.settings import ApiUrl, Number, Secret, Sender, plain
+from service.providers.settings import ApiUrl, Number, Secret, Sender, carried, plain
 from service.providers.tokens import claims, is_hash
 
 _REFUSALS = {2: "auth", 9: "request", 25: "balance"}
@@ -114,8 +114,7 @@ class MessageBird(BaseModel):
     @property
     def channels(self) -> frozenset[Channel]:
         """The channels that have a sender."""
-        senders = {Channel.SMS: self.sms_from, Channel.VOICE: self.voice_from}
-        return frozenset(channel for channel, sender in senders.items() if sender)
+        return carried(sms=self.sms_from, voice=self.voice_from)
 
     def request(self, message: Message, now: datetime) -> Request:
         """The message, with its own address for receipts; without a reference MessageBird would send none."""

@@ -27,7 +27,7 @@ from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
 from service.providers.calls import heard
 from service.providers.languages import nearest
-from service.providers.settings import E164, ApiUrl, Secret, plain
+from service.providers.settings import E164, ApiUrl, Secret, carried, plain, together
 from service.providers.whatsapp import Language, TemplateName, components
 
 _SHORTEST_EXPIRY, _LONGEST_EXPIRY = 5, 10_800
@@ -121,8 +121,7 @@ class Plivo(BaseModel):
     def _complete(self) -> Self:
         if self.sms_from is not None and self.sms_powerpack is not None:
             raise ValueError("write sms_from or sms_powerpack, not both")
-        if (self.whatsapp_from is None) != (self.whatsapp_template is None):
-            raise ValueError("write whatsapp_from and whatsapp_template, or neither")
+        together(whatsapp_from=self.whatsapp_from, whatsapp_template=self.whatsapp_template)
         if not self.channels:
             raise ValueError("write at least one of sms_from, sms_powerpack, whatsapp_from, voice_from")
         return self
@@ -130,9 +129,7 @@ class Plivo(BaseModel):
     @property
     def channels(self) -> frozenset[Channel]:
         """The channels that have a sender."""
-        sms = self.sms_from or self.sms_powerpack
-        senders = {Channel.SMS: sms, Channel.WHATSAPP: self.whatsapp_from, Channel.VOICE: self.voice_from}
-        return frozenset(channel for channel, sender in senders.items() if sender is not None)
+        return carried(sms=self.sms_from or self.sms_powerpack, whatsapp=self.whatsapp_from, voice=self.voice_from)
 
     def request(self, message: Message, now: datetime) -> Request:
         """A message or a call, with receipts to the message's own address. Its content stays out of Plivo's logs."""

@@ -26,7 +26,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Request, Response, Status, Webhook
 from service.providers.members import text
-from service.providers.settings import ApiUrl, Secret, Text
+from service.providers.settings import ApiUrl, Secret, Text, carried
 
 LONGEST = timedelta(hours=23)
 """How far off `expires_at` may be: "within the next day", less what clocks may differ by."""
@@ -135,12 +135,7 @@ class Prelude(BaseModel):
     @property
     def channels(self) -> frozenset[Channel]:
         """Those that have a template, and voice where it is wanted."""
-        carried = {
-            Channel.SMS: self.sms_template,
-            Channel.WHATSAPP: self.whatsapp_template,
-            Channel.VOICE: self.voice,
-        }
-        return frozenset(channel for channel, with_what in carried.items() if with_what)
+        return carried(sms=self.sms_template, whatsapp=self.whatsapp_template, voice=self.voice)
 
     def longest_code(self, channel: Channel) -> int | None:
         """Verify takes 8 digits of a custom code; a template of Notify takes any."""

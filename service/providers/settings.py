@@ -1,4 +1,4 @@
-"""Types that settings of several providers have, and how their secrets are read."""
+"""Types that settings of several providers have, and what they say together: secrets, pairs, channels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from service.guard.limits import seconds
+from service.provider import Channel
 
 
 def _api_url(value: str) -> str:
@@ -43,3 +44,14 @@ Sender = Annotated[str, Field(pattern=r"^(\+?[0-9]{3,15}|[ -~]{1,11})$")]
 def plain(*secrets: SecretStr | None) -> list[str]:
     """The secrets that are set, in the clear: that in use, then the one that it replaced."""
     return [secret.get_secret_value() for secret in secrets if secret is not None]
+
+
+def together(**values: object) -> None:
+    """Check that these settings are all written, or none of them. Raises ValueError."""
+    if len({value is None for value in values.values()}) > 1:
+        raise ValueError(f"write {' and '.join(values)}, or neither")
+
+
+def carried(**senders: object) -> frozenset[Channel]:
+    """The channels, by name, that somebody or something sends on."""
+    return frozenset(Channel(name) for name, sender in senders.items() if sender)

@@ -25,7 +25,7 @@ from service import provider
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Request, Response, Status
 from service.providers.members import text
-from service.providers.settings import ApiUrl, Secret, Text, plain
+from service.providers.settings import ApiUrl, Secret, Text, carried, plain
 
 _SMS_STATUSES = {
     "queued": Status.ACCEPTED,
@@ -128,8 +128,7 @@ class Sinch(BaseModel):
     @property
     def channels(self) -> frozenset[Channel]:
         """The channels that have a sender."""
-        senders = {Channel.SMS: self.sms_from, Channel.VOICE: self.voice_from}
-        return frozenset(channel for channel, sender in senders.items() if sender)
+        return carried(sms=self.sms_from, voice=self.voice_from)
 
     def request(self, message: Message, now: datetime) -> Request:
         """A batch for one person, or a call that says the text."""

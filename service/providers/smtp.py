@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from service.errors import Forged
 from service.provider import Accepted, Channel, Mail, Message, Receipt, Rejected, Response, Webhook
-from service.providers.settings import Secret, Text
+from service.providers.settings import Secret, Text, together
 
 _TRANSIENT = {
     "2.1": "unreachable",  # disabled: a mailbox is not put right while a code is good
@@ -104,8 +104,7 @@ class Smtp(BaseModel):
 
     @model_validator(mode="after")
     def _logs_in_safely(self) -> Smtp:
-        if (self.username is None) != (self.password is None):
-            raise ValueError("write username and password, or neither")
+        together(username=self.username, password=self.password)
         if self.password is not None and self.security == "none":
             raise ValueError('a password needs security = "starttls" or "tls": it would go over the line as it is')
         return self

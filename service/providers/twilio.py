@@ -38,7 +38,7 @@ from service.provider import (
 from service.providers.calls import heard
 from service.providers.languages import nearest
 from service.providers.members import text
-from service.providers.settings import E164, ApiUrl, Secret, plain
+from service.providers.settings import E164, ApiUrl, Secret, carried, plain, together
 
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_VALIDITY = 36_000
@@ -138,14 +138,12 @@ class Twilio(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.api_key_sid is None) != (self.api_key_secret is None):
-            raise ValueError("write api_key_sid and api_key_secret, or neither")
+        together(api_key_sid=self.api_key_sid, api_key_secret=self.api_key_secret)
         if self.auth_token is None and self.api_key_sid is None:
             raise ValueError("write auth_token, or api_key_sid and api_key_secret")
         if self.auth_token is None and self.webhook_key is None:
             raise ValueError("write auth_token or webhook_key: receipts are signed with one of them")
-        if (self.whatsapp_from is None) != (self.whatsapp_template is None):
-            raise ValueError("write whatsapp_from and whatsapp_template, or neither")
+        together(whatsapp_from=self.whatsapp_from, whatsapp_template=self.whatsapp_template)
         if not self.channels:
             raise ValueError("write at least one of sms_from, whatsapp_from, voice_from")
         return self
@@ -153,8 +151,7 @@ class Twilio(BaseModel):
     @property
     def channels(self) -> frozenset[Channel]:
         """The channels that have a sender."""
-        senders = {Channel.SMS: self.sms_from, Channel.WHATSAPP: self.whatsapp_from, Channel.VOICE: self.voice_from}
-        return frozenset(channel for channel, sender in senders.items() if sender is not None)
+        return carried(sms=self.sms_from, whatsapp=self.whatsapp_from, voice=self.voice_from)
 
     def request(self, message: Message, now: datetime) -> Request:
         """A message or a call, with receipts to the message's own address."""

@@ -23,9 +23,10 @@ from service import provider
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Reply, Request, Response, Status
 from service.providers.calls import HEARD
+from service.providers.conversions import conversion
 from service.providers.languages import nearest
 from service.providers.members import text
-from service.providers.settings import ApiUrl, Number, Secret, Sender, Text, plain
+from service.providers.settings import ApiUrl, Number, Secret, Sender, Text, carried, plain, together
 from service.providers.tokens import claims, is_hash
 from service.providers.whatsapp import language_for, template
 
@@ -145,8 +146,7 @@ class Vonage(BaseModel):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if (self.whatsapp_from is None) != (self.whatsapp_template is None):
-            raise ValueError("WhatsApp needs both whatsapp_from and whatsapp_template")
+        together(whatsapp_from=self.whatsapp_from, whatsapp_template=self.whatsapp_template)
         if not self.channels:
             raise ValueError("set at least one of sms_from, voice_from, whatsapp_from")
         if self.conversions and (self.api_key is None or self.api_secret is None):
@@ -156,8 +156,7 @@ class Vonage(BaseModel):
     @property
     def channels(self) -> frozenset[Channel]:
         """The channels that have a sender."""
-        senders = {Channel.SMS: self.sms_from, Channel.VOICE: self.voice_from, Channel.WHATSAPP: self.whatsapp_from}
-        return frozenset(channel for channel, sender in senders.items() if sender)
+        return carried(sms=self.sms_from, voice=self.voice_from, whatsapp=self.whatsapp_from)
 
     def request(self, message: Message, now: datetime) -> Request:
         """The message, with its own address for receipts; Vonage takes numbers without the plus."""
@@ -204,14 +203,7 @@ class Vonage(BaseModel):
         channel = feedback.channel
         if self.api_key is None or self.api_secret is None or not self.conversions or channel is Channel.WHATSAPP:
             return None
-        fields = [
-            ("message-id", feedback.message_id),
-            ("delivered", "true" if feedback.converted else "false"),
-            ("timestamp", f"{now:%Y-%m-%d %H:%M:%S}"),
-            ("api_key", self.api_key),
-            ("api_secret", self.api_secret.get_secret_value()),
-        ]
-        return Request.form(f"{self.api_url}/conversions/{channel}", fields)
+        return conversion(f"{self.api_url}/conversions/{channel}", feedback, now, self.api_key, self.api_secret)
 
     def _headers(self, delivery: str, now: datetime) -> dict[str, str]:
         """A token for this request alone, good for five minutes (Vonage allows fifteen)."""

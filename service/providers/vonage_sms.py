@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from service import provider
 from service.errors import Forged, Malformed
 from service.provider import Accepted, Channel, Feedback, Message, Receipt, Rejected, Reply, Request, Response, Status
+from service.providers.conversions import conversion
 from service.providers.members import first, objects, text
 from service.providers.settings import ApiUrl, Secret, Sender, Text, plain
 from service.segments import measure
@@ -115,7 +116,8 @@ class VonageSms(BaseModel):
         """The message; Vonage takes numbers without the plus, and has to be told of characters outside GSM 7-bit."""
         left = math.ceil((message.expires_at - now).total_seconds() * 1000)
         fields = [
-            *self._account(),
+            ("api_key", self.api_key),
+            ("api_secret", self.api_secret.get_secret_value()),
             ("from", self.sms_from.removeprefix("+")),
             ("to", message.to.removeprefix("+")),
             ("text", message.text),
@@ -166,16 +168,7 @@ class VonageSms(BaseModel):
         """Tell Vonage whether the code of an SMS was used; its support must have switched this on."""
         if not self.conversions or feedback.channel is not Channel.SMS:
             return None
-        fields = [
-            ("message-id", feedback.message_id),
-            ("delivered", "true" if feedback.converted else "false"),
-            ("timestamp", f"{now:%Y-%m-%d %H:%M:%S}"),
-            *self._account(),
-        ]
-        return Request.form(self.conversions_url, fields)
-
-    def _account(self) -> list[tuple[str, str]]:
-        return [("api_key", self.api_key), ("api_secret", self.api_secret.get_secret_value())]
+        return conversion(self.conversions_url, feedback, now, self.api_key, self.api_secret)
 
     def _authenticate(self, said: dict[str, str]) -> None:
         """Check the signature, where there is a secret for it, in constant time. Raises Forged."""
