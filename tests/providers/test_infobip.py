@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,9 +13,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from service import provider
-from service.errors import BadWebhook, Forged, Malformed
+from service.errors import Forged, Malformed
 from service.provider import (
-    REASONS,
     Accepted,
     Channel,
     Feedback,
@@ -24,22 +22,17 @@ from service.provider import (
     Receipt,
     Rejected,
     Reply,
-    Request,
-    Response,
     Status,
 )
-from service.providers import infobip
 from service.providers.infobip import Infobip
+from tests.providers import examples
+from tests.providers.examples import NOW, SPOKEN, STATES, answer, documented
+from tests.providers.rubbish import JSON, receipts_of, understood
 
-DATA = Path(__file__).parent.parent / "data" / "infobip"
-SENDS: dict[str, dict[str, Any]] = {
-    example["channel"]: example for example in json.loads((DATA / "sends.json").read_text())["examples"]
-}
+SENDS: dict[str, dict[str, Any]] = {example["channel"]: example for example in documented("infobip/sends")["examples"]}
 RECEIPTS: list[dict[str, Any]] = [
-    case for file in sorted(DATA.glob("receipts-*.json")) for case in json.loads(file.read_text())["cases"]
+    case for kind in ("sms", "whatsapp") for case in documented(f"infobip/receipts-{kind}")["cases"]
 ]
-STATES = {"accepted": Status.ACCEPTED, "sent": Status.SENT, "delivered": Status.DELIVERED, "read": Status.READ}
-NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
 INBOUND_SECRET = "a-secret-of-the-address"
 ACCOUNT = Infobip(
     api_url="https://xxxxx.api.infobip.com",
@@ -52,21 +45,7 @@ ACCOUNT = Infobip(
     inbound_secret=SecretStr(INBOUND_SECRET),
     old_inbound_secret=SecretStr("the-secret-before-it"),
 )
-MESSAGE = Message(
-    delivery="att_7Q2f9cV1",
-    channel=Channel.SMS,
-    to="+14155550123",
-    text="482913 is your code",
-    code="482913",
-    locale="en",
-    application="shop",
-    brand="Shop",
-    purpose="login",
-    expires_at=NOW + timedelta(minutes=2),
-    receipt_url="https://otp.example.com/v1/hooks/infobip",
-)
-SPOKEN = "Your code is 4, 8, 2, 9, 1, 3."
-REQUEST = Request("https://xxxxx.api.infobip.com/sms/3/messages", {}, b"")
+MESSAGE = replace(examples.MESSAGE, receipt_url="https://otp.example.com/v1/hooks/infobip")
 
 
 def report(said: object) -> provider.Webhook:
@@ -94,20 +73,12 @@ def test_requests_are_the_documented_ones(channel: Channel) -> None:
     assert json.loads(request.body) == {"messages": [expected]}
 
 
-@pytest.mark.parametrize("channel", [Channel.SMS, Channel.VOICE, Channel.WHATSAPP])
-def test_nothing_secret_shows(channel: Channel) -> None:
-    """No number and no code in URL, headers or repr; no key in a repr."""
-    request = ACCOUNT.request(message_on(channel), NOW)
-    assert not any(secret in f"{request.url} {request.headers}" for secret in ("482913", "4155550123"))
-    assert not any(secret in f"{request!r} {ACCOUNT!r}" for secret in ("482913", "4155550123", "the-key"))
-
-
 def test_trying_again_repeats_the_name() -> None:
     """So that Infobip refuses to send a delivery twice, and says no more than that it has it."""
     first, second = (json.loads(ACCOUNT.request(MESSAGE, NOW).body)["messages"][0] for _ in range(2))
     assert first["destinations"] == second["destinations"] == [{"to": "14155550123", "messageId": MESSAGE.delivery}]
     refusal = SENDS["sms"]["errors"][0]["body"]
-    assert ACCOUNT.read(Response(REQUEST, 200, {}, json.dumps(refusal).encode())) == Accepted(MESSAGE.delivery)
+    assert ACCOUNT.read(answer(200, refusal)) == Accepted(MESSAGE.delivery)
 
 
 @pytest.mark.parametrize(("left", "seconds"), [(-5, 1), (0.2, 1), (90, 90), (10**6, 48 * 3600)])
@@ -143,8 +114,7 @@ def test_languages_are_called_as_infobip_does(locale: str, spoken: str, template
 def test_success_answers_are_accepted(channel: str) -> None:
     """Each with the name that we gave the message."""
     success = SENDS[channel]["success"]
-    answer = Response(REQUEST, success["status"], {}, json.dumps(success["body"]).encode())
-    assert ACCOUNT.read(answer) == Accepted("att_7Q2f9cV1")
+    assert ACCOUNT.read(answer(success["status"], success["body"])) == Accepted("att_7Q2f9cV1")
 
 
 @pytest.mark.parametrize(
@@ -155,18 +125,15 @@ def test_success_answers_are_accepted(channel: str) -> None:
         (200, {"messages": [{"status": {"groupName": "REJECTED", "id": 87}}]}, Rejected("fraud_blocked", 7.0)),
         (200, {"messages": [{"status": {"groupName": "REJECTED", "id": 424242}}]}, Rejected("unknown", 7.0)),
         (200, {"messages": [{"status": {"groupName": "UNDELIVERABLE", "id": 9}}]}, Rejected("unreachable", 7.0)),
-        (200, {}, Accepted("")),
         (200, {"messages": []}, Accepted("")),
         (200, {"messages": [{"messageId": 7, "status": "?"}]}, Accepted("")),
         (401, SENDS["sms"]["errors"][1]["body"], Rejected("auth", 7.0)),
         (400, {"requestError": {"serviceException": {"messageId": "BAD_REQUEST"}}}, Rejected("request", 7.0)),
-        (429, {}, Rejected("rate_limited", 7.0)),
-        (500, {}, Rejected("provider_error", 7.0)),
     ],
 )
 def test_answers_are_read_as_documented(status: int, body: object, meaning: Accepted | Rejected) -> None:
     """A refusal hides in a 200; a status that is not 2xx says enough by itself."""
-    assert ACCOUNT.read(Response(REQUEST, status, {"retry-after": "7"}, json.dumps(body).encode())) == meaning
+    assert ACCOUNT.read(answer(status, body, retry_after="7")) == meaning
 
 
 @pytest.mark.parametrize("case", RECEIPTS, ids=[case["name"] for case in RECEIPTS])
@@ -209,11 +176,6 @@ def test_words_that_nobody_knows_are_passed_over() -> None:
     assert ACCOUNT.receipts(report({"results": [{"status": {"groupName": "TELEPORTED"}}, {}]}), NOW) == []
 
 
-def test_every_reason_is_one_of_ours() -> None:
-    """Else a failure would lead nowhere."""
-    assert {*infobip._ERROR_REASONS.values(), *infobip._STATUS_REASONS.values()} <= REASONS.keys()  # noqa: SLF001 - tables
-
-
 @pytest.mark.parametrize("said", [{}, [], {"results": {}}, {"results": [1]}, "x", {"results": None}])
 def test_a_body_that_is_no_report_is_malformed(said: object) -> None:
     """So that the sender learns of it."""
@@ -235,28 +197,16 @@ def test_conversions_are_told_where_that_is_switched_on() -> None:
     assert ACCOUNT.feedback(Feedback("m", Channel.SMS, "+447400123456", converted=True), NOW) is None
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
-    max_leaves=6,
-)
-
-
 @settings(max_examples=50)
 @given(body=st.binary(max_size=200), said=JSON)
 def test_rubbish_is_malformed_or_noise(body: bytes, said: object) -> None:
     """Wherever it stands, in a report or in an answer."""
     entries = [said, {"status": said, "error": said, "messageId": said}, {"status": {"groupName": said, "id": said}}]
     entries += [{"status": {"groupName": "REJECTED", "id": said}, "error": {"id": said}}]
-    bodies = [body, json.dumps(said).encode()]
-    bodies += [json.dumps({"results": [entry], "messages": [entry]}).encode() for entry in entries]
-    for rubbish in bodies:
-        assert isinstance(ACCOUNT.read(Response(REQUEST, 200, {}, rubbish)), (Accepted, Rejected))
-        try:
-            receipts = ACCOUNT.receipts(provider.Webhook("https://x.example/", {}, rubbish), NOW)
-        except BadWebhook:
-            continue
-        assert all(isinstance(receipt, Receipt) for receipt in receipts)
+    receipts_of(ACCOUNT, replace(report({}), body=body))
+    for rubbish in [said, *({"results": [entry], "messages": [entry]} for entry in entries)]:
+        receipts_of(ACCOUNT, report(rubbish))
+        understood(ACCOUNT, rubbish)
 
 
 def test_channels_follow_the_senders() -> None:
@@ -274,14 +224,10 @@ def test_channels_follow_the_senders() -> None:
         ({"whatsapp_from": "441134960000"}, "whatsapp_template"),
         ({"whatsapp_template": "otp"}, "whatsapp_from"),
         ({"whatsapp_languages": []}, "whatsapp_languages"),
-        ({"api_key": ""}, "api_key"),
         ({"inbound_secret": "short"}, "inbound_secret"),
         ({"inbound_secret": "a secret with & in it"}, "inbound_secret"),
         ({"old_inbound_secret": "a-secret-of-the-address"}, "needs inbound_secret"),
-        ({"api_url": "xxxxx.api.infobip.com"}, "api_url"),
-        ({"api_url": "https://user:password@x.api.infobip.com"}, "api_url"),
         ({"api_url": "https://x.api.infobip.com/"}, "api_url"),
-        ({"base_url": "https://x.api.infobip.com"}, "base_url"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], message: str) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,21 +13,20 @@ import jwt
 import pytest
 import time_machine
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from messagebird.error import ValidationError as Refused  # type: ignore[import-untyped]  # publishes no types
 from messagebird.request_validator import RequestValidator  # type: ignore[import-untyped]  # publishes no types
 from pydantic import ValidationError
 
-from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Response, Status, Webhook
+from service.errors import Forged, Malformed
+from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Status, Webhook
 from service.providers.messagebird import MessageBird
+from tests.providers import examples
+from tests.providers.examples import NOW, STATES, answer, documented
+from tests.providers.rubbish import JSON, receipts_of, understood
 
-DATA = Path(__file__).parent.parent / "data" / "messagebird"
-(SEND,) = json.loads((DATA / "sends.json").read_text())
-VECTORS: list[dict[str, Any]] = json.loads((DATA / "signatures.json").read_text())["vectors"]
-CASES: list[dict[str, Any]] = json.loads((DATA / "receipts.json").read_text())["cases"]
-STATES = {"sent": Status.SENT, "delivered": Status.DELIVERED, "failed_transient": Status.FAILED}
-NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
+(SEND,) = documented("messagebird/sends")
+VECTORS: list[dict[str, Any]] = documented("messagebird/signatures")["vectors"]
+CASES: list[dict[str, Any]] = documented("messagebird/receipts")["cases"]
 KEY, OLD_KEY = "17339e636a0aec7765a39d36a2a2aeff", "a39d36a2a2aeff17339e636a0aec7765"
 SETTINGS: dict[str, Any] = {
     "access_key": "live_0123456789",
@@ -38,19 +36,7 @@ SETTINGS: dict[str, Any] = {
     "voice_from": "+14155550100",
 }
 BIRD = MessageBird.model_validate(SETTINGS)
-MESSAGE = Message(
-    delivery="att_7Q2f9cV1",
-    channel=Channel.SMS,
-    to="+14155550123",
-    text="482913 is your code",
-    code="482913",
-    locale="en",
-    application="acme",
-    brand="Acme",
-    purpose="login",
-    expires_at=NOW + timedelta(seconds=120),
-    receipt_url="https://otp.example.com/v1/hooks/messagebird",
-)
+MESSAGE = replace(examples.MESSAGE, receipt_url="https://otp.example.com/v1/hooks/messagebird")
 REQUEST = BIRD.request(MESSAGE, NOW)
 HEADER = "messagebird-signature-jwt"
 RECEIPT = {"id": "m1", "reference": "att_7Q2f9cV1", "recipient": "14155550123", "status": "delivered"}
@@ -75,9 +61,9 @@ def signed(url: str, body: bytes = b"", key: str = KEY, **claims: object) -> Web
     return Webhook(url, {HEADER: jwt.encode(said, key, algorithm="HS256")}, body)
 
 
-def reported(said: dict[str, str], **more: Any) -> Webhook:
+def reported(said: dict[str, str], key: str = KEY, **more: Any) -> Webhook:
     """A signed receipt."""
-    return signed(f"https://otp.example.com/receipts/mb/x?{urlencode(said)}", **more)
+    return signed(f"https://otp.example.com/receipts/mb/x?{urlencode(said)}", key=key, **more)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["description"] for vector in VECTORS])
@@ -171,19 +157,14 @@ def test_a_voice_message_is_said_in_its_language() -> None:
         *[(error["status"], error["body"], Rejected(error["class"])) for error in SEND["errors"]],
         (200, {"errors": [{"code": 25, "description": "Not enough balance"}]}, Rejected("balance")),
         (200, {"errors": [{"code": 99}]}, Rejected("request")),
-        (201, {}, Accepted("")),
         (201, {"id": 7}, Accepted("")),
-        (401, {}, Rejected("auth")),
         (422, {"errors": [{"code": 25}]}, Rejected("balance")),
-        (429, {}, Rejected("rate_limited")),
         (500, {"errors": [{"code": 99}]}, Rejected("provider_error")),
     ],
 )
 def test_answers_are_read_as_documented(status: int, body: dict[str, Any], meaning: Accepted | Rejected) -> None:
     """The id of the message, or why there is none, even with a 200."""
-    answer = BIRD.read(Response(REQUEST, status, {}, json.dumps(body).encode()))
-    assert answer == meaning
-    assert not isinstance(answer, Rejected) or answer.reason in REASONS
+    assert BIRD.read(answer(status, body)) == meaning
 
 
 def test_the_official_library_judges_what_these_tests_sign_alike() -> None:
@@ -195,31 +176,13 @@ def test_the_official_library_judges_what_these_tests_sign_alike() -> None:
             RequestValidator(OLD_KEY).validate_signature(webhook.headers[HEADER], webhook.url, webhook.body)
 
 
-def test_both_keys_are_taken_while_one_is_changed() -> None:
-    """Any other is not."""
-    for key in (KEY, OLD_KEY):
-        receipts = BIRD.receipts(reported(RECEIPT, key=key), NOW)
-        assert receipts == [Receipt(Status.DELIVERED, None, "m1", "att_7Q2f9cV1")]
-    with pytest.raises(Forged):
-        BIRD.receipts(reported(RECEIPT, key=KEY[::-1]), NOW)
-
-
-def test_one_changed_byte_is_refused() -> None:
-    """Of URL, body or token, and a clock past its second of tolerance."""
+def test_a_token_is_good_for_its_time_and_its_body() -> None:
+    """With two seconds of tolerance."""
     webhook = reported(RECEIPT, body=b"body")
-    token = webhook.headers[HEADER]
-    middle = len(token) // 2
-    changed = token[:middle] + ("A" if token[middle] != "A" else "B") + token[middle + 1 :]
-    assert (
-        BIRD.receipts(webhook, NOW + timedelta(seconds=60)) == BIRD.receipts(webhook, NOW - timedelta(seconds=3)) != []
-    )
+    for right in (NOW + timedelta(seconds=60), NOW - timedelta(seconds=3)):
+        assert BIRD.receipts(webhook, right)
     for forged, now in (
-        (replace(webhook, url=webhook.url.replace("/x?", "/y?")), NOW),
-        (replace(webhook, url=webhook.url.replace("id=m1", "id=m2")), NOW),
-        (replace(webhook, body=b"Body"), NOW),
         (replace(webhook, body=b""), NOW),
-        (replace(webhook, headers={HEADER: changed}), NOW),
-        (replace(webhook, headers={"messagebird-signature": token}), NOW),
         (webhook, NOW + timedelta(seconds=61)),
         (webhook, NOW - timedelta(seconds=4)),
         (reported(RECEIPT, nbf="now"), NOW),
@@ -236,24 +199,6 @@ def test_a_receipt_without_an_id_is_malformed() -> None:
     assert BIRD.receipts(reported({"originator": "14155550123"}), NOW) == []
 
 
-def test_nothing_secret_shows() -> None:
-    """Neither number nor code in URL or headers; no secret in a repr."""
-    public = f"{REQUEST.url} {sorted(REQUEST.headers.items())} {REQUEST!r} {BIRD!r}"
-    assert not any(secret in public for secret in ("482913", "14155550123", KEY, OLD_KEY))
-    assert "live_" not in f"{REQUEST!r} {BIRD!r}"
-
-
-@settings(max_examples=50)
-@given(body=st.binary(max_size=100), header=st.text(max_size=60))
-def test_rubbish_never_raises_anything_but_the_documented_errors(body: bytes, header: str) -> None:
-    """Neither as a webhook nor as an answer."""
-    for token in (header, f"{header}.{header}.{header}"):
-        with pytest.raises(BadWebhook):
-            BIRD.receipts(Webhook("https://x.example/?status=sent", {HEADER: token}, body), NOW)
-    for status in (200, 422, 500):
-        assert isinstance(BIRD.read(Response(REQUEST, status, {}, body)), Accepted | Rejected)
-
-
 def test_a_token_nested_too_deep_is_forged() -> None:
     """Its header is read before its signature."""
     header = jwt.utils.base64url_encode(b"[" * 100_000).decode()
@@ -262,30 +207,20 @@ def test_a_token_nested_too_deep_is_forged() -> None:
 
 
 @settings(max_examples=50)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inside: st.lists(inside)))
-def test_rubbish_of_the_right_shape_is_malformed_or_noise(said: object) -> None:
-    """Wherever it stands."""
-    for answer in (said, {"errors": said}, {"errors": [said]}, {"errors": [{"code": said}]}, {"id": said}):
-        raw = json.dumps(answer).encode()
-        assert isinstance(BIRD.read(Response(REQUEST, 200, {}, raw)), Accepted | Rejected)
+@given(JSON)
+def test_rubbish_that_is_rightly_signed_is_malformed_or_noise(said: object) -> None:
+    """Wherever it stands; as it is in an answer."""
     for query in (str(said), f"id=m1&status={said}", f"id={said}&status=delivery_failed&statusErrorCode={said}"):
-        try:
-            receipts = BIRD.receipts(signed(f"https://x.example/?{query}"), NOW)
-        except Malformed:
-            continue
-        assert all(isinstance(receipt, Receipt) for receipt in receipts)
+        receipts_of(BIRD, signed(f"https://x.example/?{query}"))
+    understood(BIRD, said, {"errors": said}, {"errors": [said]}, {"errors": [{"code": said}]}, {"id": said})
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"access_key": ""},
-        {"signing_key": ""},
-        {"api_url": "rest.messagebird.com"},
         {"sms_from": "a name that is too long"},
         {"voice_from": "Acme"},
         {"sms_from": None, "voice_from": None},
-        {"surprise": 1},
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:

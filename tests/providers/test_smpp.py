@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
 import ssl
@@ -11,7 +10,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,26 +44,18 @@ from service.providers.smpp import Smpp
 from tests.certificate import self_signed
 from tests.faults.waiting import until
 from tests.listening import listening
+from tests.providers import examples
+from tests.providers.examples import NOW, documented
 from tests.world import NUMBER, Table, World, table, world
 
 pytestmark = pytest.mark.anyio
 
-DATA = Path(__file__).parent.parent / "data" / "smpp"
-CASES: list[dict[str, Any]] = json.loads((DATA / "receipts.json").read_text())["cases"]
-NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
+CASES: list[dict[str, Any]] = documented("smpp/receipts")["cases"]
 ACCOUNT = Smpp(host="127.0.0.1", system_id="shop", password=SecretStr("pass-wd"), sms_from="Shop")
-MESSAGE = Message(
-    delivery="ver_00aaaaaaaaaaaaaaaaaaaa.0",
-    channel=Channel.SMS,
-    to="+447400123456",
+MESSAGE = replace(
+    examples.MESSAGE,
     text="Shop: your sign-in code is 482913. It expires in 10 min. £_@",
-    code="482913",
-    locale="en",
-    application="shop",
-    brand="Shop",
-    purpose="login",
     expires_at=NOW + timedelta(minutes=10),
-    receipt_url="https://otp.example.com/receipts/smsc/x",
 )
 DELIVERED = b"id:%s sub:001 dlvrd:001 submit date:2610061000 done date:2610061001 stat:DELIVRD err:000 text:482913"
 
@@ -460,7 +451,7 @@ def test_a_message_is_good_for_as_long_as_its_code() -> None:
         "source_addr": "Shop",
         "dest_addr_ton": 1,
         "dest_addr_npi": 1,
-        "destination_addr": "447400123456",
+        "destination_addr": "14155550123",
         "validity_period": "000000001000000R",
         "registered_delivery": 1,
         "data_coding": 0,

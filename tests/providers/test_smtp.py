@@ -9,7 +9,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from email.errors import HeaderParseError
 from email.message import EmailMessage
 from email.policy import SMTP as AS_SENT
@@ -29,26 +28,21 @@ from service.providers import smtp
 from service.providers.smtp import Smtp
 from tests.certificate import self_signed
 from tests.listening import close, listening
+from tests.providers import examples
+from tests.providers.examples import NOW
 from tests.world import world
 
 pytestmark = pytest.mark.anyio
 
-NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
 SHOP = Smtp(host="127.0.0.1", sender="Shop <no-reply@shop.example>", username="shop", password=SecretStr("pass-phrase"))
 OPEN = Smtp(host="127.0.0.1", sender="no-reply@shop.example", security="none")
 ADDRESS = "ada.lovelace@example.com"
-MESSAGE = Message(
-    delivery="ver_00aaaaaaaaaaaaaaaaaaaa.0",
+MESSAGE = replace(
+    examples.MESSAGE,
     channel=Channel.EMAIL,
-    to="+447400123456",
     text="Zoë's Shop: Ihr Anmeldecode lautet 482913. Gültig für 10 Min. Geben Sie ihn nicht weiter.",
-    code="482913",
     locale="de",
-    application="shop",
     brand="Zoë's Shop",
-    purpose="login",
-    expires_at=NOW + timedelta(minutes=10),
-    receipt_url="https://otp.example.com/receipts/smtp/x",
     email=ADDRESS,
 )
 
@@ -176,7 +170,7 @@ async def test_a_message_arrives_as_it_was_meant() -> None:
         "To": ADDRESS,
         "Subject": "Zoë's Shop",
         "Date": "Tue, 06 Oct 2026 10:00:00 +0000",
-        "Message-ID": "<ver_00aaaaaaaaaaaaaaaaaaaa.0@shop.example>",
+        "Message-ID": "<att_7Q2f9cV1@shop.example>",
         "Auto-Submitted": "auto-generated",
         "X-Auto-Response-Suppress": "All",
         "Content-Language": "de",

@@ -6,27 +6,26 @@ import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import time_machine
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from nacl.signing import SigningKey
 from pydantic import ValidationError
 
-from service.errors import BadWebhook, Forged, Malformed
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status, Webhook
+from service.errors import Forged, Malformed
+from service.provider import REASONS, Accepted, Channel, Receipt, Rejected, Status, Webhook
 from service.providers.telnyx import Telnyx
+from tests.providers import examples
+from tests.providers.examples import NOW, STATES, answer, documented
+from tests.providers.rubbish import JSON, receipts_of, understood
 
-DATA = Path(__file__).parent.parent / "data" / "telnyx"
-EXAMPLE: dict[str, Any] = json.loads((DATA / "send-example.json").read_text())
-CASES: list[dict[str, Any]] = json.loads((DATA / "receipts.json").read_text())["cases"]
-VECTORS: list[dict[str, Any]] = json.loads((DATA / "signatures.json").read_text())["vectors"]
-CODES: dict[str, dict[str, Any]] = json.loads((DATA / "error-codes.json").read_text())["codes"]
+EXAMPLE: dict[str, Any] = documented("telnyx/send-example")
+CASES: list[dict[str, Any]] = documented("telnyx/receipts")["cases"]
+VECTORS: list[dict[str, Any]] = documented("telnyx/signatures")["vectors"]
+CODES: dict[str, dict[str, Any]] = documented("telnyx/error-codes")["codes"]
 
-NOW = datetime(2026, 10, 6, 10, tzinfo=UTC)
 KEY, OLD_KEY = SigningKey(bytes(32)), SigningKey(bytes([1] * 32))
 URL = "https://otp.example.com/receipts/telnyx/x"
 
@@ -38,35 +37,10 @@ def public(key: SigningKey) -> str:
 
 SETTINGS: dict[str, Any] = {"api_key": "KEY0123-secret", "public_key": public(KEY), "sms_from": "+15005550006"}
 TELNYX = Telnyx.model_validate(SETTINGS)
-MESSAGE = Message(
-    delivery="att_7Q2f9cV1",
-    channel=Channel.SMS,
-    to="+14155550123",
-    text="482913 is your code",
-    code="482913",
-    locale="en",
-    application="shop",
-    brand="Shop",
-    purpose="login",
-    expires_at=NOW + timedelta(minutes=10),
-    receipt_url="https://otp.example.com/v1/hooks/telnyx?ref=att_7Q2f9cV1",
-)
-REQUEST = Request("https://api.telnyx.com/v2/messages", {}, b"")
-STATES = {
-    "sent": Status.SENT,
-    "delivered": Status.DELIVERED,
-    "unknown": Status.UNKNOWN,
-    "failed_permanent": Status.FAILED,
-    "failed_transient": Status.FAILED,
-}
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
-    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=9), inside, max_size=3),
-    max_leaves=8,
-)
+MESSAGE = replace(examples.MESSAGE, receipt_url="https://otp.example.com/v1/hooks/telnyx?ref=att_7Q2f9cV1")
 
 
-def signed(body: str, *, key: SigningKey = KEY, at: datetime = NOW, url: str = URL) -> Webhook:
+def signed(body: str, key: SigningKey = KEY, *, at: datetime = NOW, url: str = URL) -> Webhook:
     """A webhook that is rightly signed."""
     time = str(int(at.timestamp()))
     signature = base64.b64encode(key.sign(f"{time}|{body}".encode()).signature).decode()
@@ -76,11 +50,6 @@ def signed(body: str, *, key: SigningKey = KEY, at: datetime = NOW, url: str = U
 def event(payload: Any, event_type: Any = "message.finalized") -> str:
     """A webhook's body around a message."""
     return json.dumps({"data": {"event_type": event_type, "id": "e1", "payload": payload}})
-
-
-def answer(status: int, said: Any, headers: dict[str, str] | None = None) -> Response:
-    """An answer to a send."""
-    return Response(REQUEST, status, headers or {}, json.dumps(said).encode())
 
 
 def test_the_request_is_the_documented_one() -> None:
@@ -101,25 +70,17 @@ def test_a_profile_sends_from_its_pool_or_under_its_name() -> None:
     assert (named["messaging_profile_id"], named["from"]) == ("4000eba1", "Shop")
 
 
-def test_number_code_and_key_are_in_no_repr_and_no_address() -> None:
-    """The key is in its header only."""
-    request = TELNYX.request(MESSAGE, NOW)
-    shown = f"{request.url} {sorted(request.headers)} {request!r} {TELNYX!r} {signed(event({'text': '482913'}))!r}"
-    assert not any(secret in shown for secret in ("482913", "4155550123", "KEY0123"))
-    assert "482913" not in str(request.headers)
-
-
 def test_an_accepted_message_has_its_id() -> None:
     """From the example; an answer without an id accepts as well."""
     assert TELNYX.read(answer(200, EXAMPLE["success"]["body"])) == Accepted("40385f64-5717-4562-b3fc-2c963f66afa6")
-    without: list[Any] = [{}, {"data": []}, {"data": {"id": 7, "to": []}}, [], None]
-    assert [TELNYX.read(answer(200, said)) for said in without] == [Accepted("")] * 5
+    without: list[Any] = [{"data": []}, {"data": {"id": 7, "to": []}}]
+    assert [TELNYX.read(answer(200, said)) for said in without] == [Accepted("")] * 2
 
 
 @pytest.mark.parametrize("error", EXAMPLE["errors"], ids=lambda error: error["class"])
 def test_documented_refusals_have_their_reason(error: dict[str, Any]) -> None:
     """Also where they hide in a 200."""
-    assert TELNYX.read(answer(error["status"], error["body"], {"retry-after": "3"})) == Rejected(error["class"], 3.0)
+    assert TELNYX.read(answer(error["status"], error["body"], retry_after="3")) == Rejected(error["class"], 3.0)
     assert TELNYX.read(answer(200, error["body"])) == Rejected(error["class"])
     assert TELNYX.read(answer(200, {"data": {"id": "m", **error["body"]}})) == Rejected(error["class"])
 
@@ -140,8 +101,6 @@ def test_every_code_has_its_reason_in_answers_and_in_receipts(code: str) -> None
     [
         (422, {"errors": [{"code": "99999"}]}, "request"),
         (401, {"errors": [{"code": ["10009"]}]}, "auth"),
-        (429, {}, "rate_limited"),
-        (503, None, "provider_error"),
         (200, {"errors": [{"code": "99999"}]}, "request"),
         (200, {"data": {"id": "m", "to": [{"status": "sending_failed"}]}}, "request"),
     ],
@@ -193,29 +152,6 @@ def test_a_time_that_is_none_is_forged(time: str) -> None:
         TELNYX.receipts(Webhook(URL, headers, b"{}"), NOW)
 
 
-def test_one_changed_byte_is_refused() -> None:
-    """Anywhere in the body or in the headers."""
-    right = signed(event({"id": "m", "to": [{"status": "sent"}]}))
-    for place in range(len(right.body)):
-        changed = right.body[:place] + bytes([right.body[place] ^ 1]) + right.body[place + 1 :]
-        with pytest.raises(Forged):
-            TELNYX.receipts(replace(right, body=changed), NOW)
-    for name, value in right.headers.items():
-        for place in range(len(value.rstrip("="))):
-            header = value[:place] + chr(ord(value[place]) ^ 4) + value[place + 1 :]
-            with pytest.raises(Forged):
-                TELNYX.receipts(replace(right, headers={**right.headers, name: header}), NOW)
-
-
-def test_both_keys_are_taken_while_one_is_changed() -> None:
-    """And the old one no longer than it is configured."""
-    by_old = signed(event({"id": "m", "to": [{"status": "sent"}]}), key=OLD_KEY)
-    changing = Telnyx.model_validate({**SETTINGS, "old_public_key": public(OLD_KEY)})
-    assert changing.receipts(by_old, NOW) == [Receipt(Status.SENT, None, "m")]
-    with pytest.raises(Forged):
-        TELNYX.receipts(by_old, NOW)
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_receipts_are_read_as_documented(case: dict[str, Any]) -> None:
     """And those of another delivery are not taken at this one's address, though they are genuine."""
@@ -254,38 +190,24 @@ def test_other_events_are_passed_over_and_what_is_no_event_is_malformed() -> Non
 
 
 @settings(max_examples=50)
-@given(body=st.text(max_size=100), time=st.text(max_size=20), signature=st.text(max_size=90), said=JSON)
-def test_rubbish_never_raises_anything_but_the_documented_errors(
-    body: str, time: str, signature: str, said: Any
-) -> None:
-    """Neither unsigned, nor rightly signed, wherever it stands; nor as an answer."""
-    headers = {"telnyx-timestamp": time, "telnyx-signature-ed25519": signature}
-    with pytest.raises(BadWebhook):
-        TELNYX.receipts(Webhook(URL, headers, body.encode()), NOW)
+@given(JSON)
+def test_rubbish_that_is_rightly_signed_is_malformed_or_noise(said: Any) -> None:
+    """Wherever it stands; as it is in an answer."""
     failed = {"id": said, "to": [{"status": "sending_failed"}], "errors": said}
     shapes = [said, {"data": said}, {"data": {"event_type": "message.sent", "payload": {"x": 1, "to": said}}}]
     for shape in [*map(json.dumps, shapes), event(said), event({"to": [said]}), event(failed), event(failed, said)]:
-        try:
-            receipts = TELNYX.receipts(signed(shape), NOW)
-        except BadWebhook:
-            continue
-        assert all(receipt.reason is None or receipt.reason in REASONS for receipt in receipts)
-    answers = [said, {"data": said}, {"data": {"to": said}}, {"errors": said}, {"errors": [{"code": said}]}]
-    for http in (200, 400, 500):
-        assert all(isinstance(TELNYX.read(answer(http, one)), (Accepted, Rejected)) for one in answers)
+        receipts_of(TELNYX, signed(shape))
+    understood(TELNYX, said, {"data": said}, {"data": {"to": said}}, {"errors": said}, {"errors": [{"code": said}]})
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"api_url": "api.telnyx.com"},
         {"public_key": "AAAA"},
         {"public_key": "no base64"},
         {"old_public_key": ""},
-        {"api_key": ""},
         {"sms_from": None},
         {"sms_from": "Shop"},
-        {"voice_from": "+15005550006"},
     ],
     ids=str,
 )

@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from pathlib import Path
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import time_machine
 from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 from standardwebhooks import Webhook as StandardWebhook
 
 from service import provider
-from service.errors import BadWebhook, Forged
-from service.provider import Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.errors import Forged, Malformed
+from service.provider import Accepted, Receipt, Rejected, Request, Status
 from service.providers.webhook import Webhook
+from tests.providers.examples import MESSAGE, NOW, answer, documented
+from tests.providers.rubbish import JSON, understood
 from tests.world import WEBHOOK_SECRET
 
 OLD_SECRET = "whsec_waAYlymCMC4jDAh2JnmeQ1QGitye4Qy6"
-VECTORS: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parent.parent / "data" / "standard-webhooks.json").read_text()
-)["vectors"]
-NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+VECTORS: list[dict[str, Any]] = documented("standard-webhooks")["vectors"]
 GATEWAY = Webhook(url="https://gw.example/send", secret=SecretStr(WEBHOOK_SECRET), old_secret=SecretStr(OLD_SECRET))
-MESSAGE = Message(
-    delivery="ver_00aaaaaaaaaaaaaaaaaaaa.0",
-    channel=Channel.SMS,
-    to="+447400123456",
-    text="Shop: 123456",
-    code="123456",
-    locale="en",
-    application="shop",
-    brand="Shop",
-    purpose="login",
-    expires_at=NOW,
-    receipt_url="https://otp.example.com/receipts/gw/x",
-)
-REQUEST = Request("https://gw.example/send", {}, b"")
+DELIVERED = '{"type": "delivery.receipt", "data": {"status": "delivered", "message_id": "m1"}}'
 
 
 def webhook(body: str, headers: dict[str, str]) -> provider.Webhook:
@@ -68,117 +53,86 @@ def test_signatures_are_judged_as_by_the_reference(vector: dict[str, Any]) -> No
 
 
 def test_the_reference_library_accepts_what_we_sign() -> None:
-    """And the body is the documented one, with nothing secret in URL or headers."""
+    """And the body is the documented one."""
     request = GATEWAY.request(MESSAGE, NOW)
     assert isinstance(request, Request)
     with time_machine.travel(NOW, tick=False):
         StandardWebhook(WEBHOOK_SECRET).verify(request.body, dict(request.headers))
     said = json.loads(request.body)
     assert said["type"] == "delivery.send"
-    assert said["data"]["code"] == "123456"
-    assert said["data"]["expires_at"] == "2026-11-01T12:00:00.000Z"
-    public = f"{request.url} {sorted(request.headers.items())} {request!r} {MESSAGE!r} {GATEWAY!r}"
-    assert not any(secret in public for secret in ("123456", "+4474", WEBHOOK_SECRET, OLD_SECRET))
+    assert said["data"]["code"] == "482913"
+    assert said["data"]["expires_at"] == "2026-10-06T10:02:00.000Z"
 
 
 def test_the_same_delivery_has_the_same_webhook_id() -> None:
     """So that the gateway can drop a message that comes twice."""
-    first, second = (GATEWAY.request(MESSAGE, at) for at in (NOW, datetime(2026, 11, 1, 13, tzinfo=UTC)))
+    first, second = (GATEWAY.request(MESSAGE, at) for at in (NOW, NOW + timedelta(hours=1)))
     assert isinstance(first, Request)
     assert isinstance(second, Request)
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == MESSAGE.delivery
 
 
-def test_both_secrets_are_taken_while_one_is_changed() -> None:
-    """The new one signs; receipts may come under either."""
-    body = '{"type": "delivery.receipt", "data": {"status": "delivered", "message_id": "m1"}}'
-    for secret in (WEBHOOK_SECRET, OLD_SECRET):
-        assert GATEWAY.receipts(signed(body, secret), NOW) == [Receipt(Status.DELIVERED, None, "m1")]
-    with pytest.raises(Forged):
-        GATEWAY.receipts(signed(body, "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), NOW)
+def test_a_receipt_is_read_as_documented() -> None:
+    """The message by the gateway's own id."""
+    assert GATEWAY.receipts(signed(DELIVERED), NOW) == [Receipt(Status.DELIVERED, None, "m1")]
 
 
 @pytest.mark.parametrize(
     ("status", "body", "meaning"),
     [
         (200, b'{"message_id": "m1"}', Accepted("m1")),
-        (202, b"", Accepted("")),
         (200, b'{"message_id": 7}', Accepted("")),
         (422, b'{"reason": "landline"}', Rejected("landline")),
         (422, b'{"reason": "nobody knows"}', Rejected("unknown")),
         (422, b"", Rejected("unknown")),
-        (429, b"", Rejected("rate_limited", 7.0)),
-        (500, b"", Rejected("provider_error", 7.0)),
-        (503, b"", Rejected("provider_error", 7.0)),
-        (401, b"", Rejected("auth", 7.0)),
-        (404, b"", Rejected("sender_config", 7.0)),
-        (408, b"", Rejected("provider_error", 7.0)),
-        (400, b"", Rejected("request", 7.0)),
-        (302, b"", Rejected("request", 7.0)),
     ],
 )
 def test_answers_are_read_as_documented(status: int, body: bytes, meaning: Accepted | Rejected) -> None:
-    """2xx accepts, 422 gives the reason, 429 and 5xx are transient, the rest is our request's fault."""
-    assert GATEWAY.read(Response(REQUEST, status, {"retry-after": "7"}, body)) == meaning
+    """2xx accepts, 422 gives the reason."""
+    assert GATEWAY.read(answer(status, body)) == meaning
 
 
 def test_a_retry_after_is_a_day_at_most() -> None:
     """Whatever number is sent, it can be reckoned with."""
-    assert GATEWAY.read(Response(REQUEST, 503, {"retry-after": "999999999"}, b"")) == Rejected("provider_error", 86_400)
+    assert GATEWAY.read(answer(503, b"", retry_after="999999999")) == Rejected("provider_error", 86_400)
 
 
 @pytest.mark.parametrize("when", ["soon", "-1", "9" * 400, "٣", "Wed, 21 Oct 2026 07:28:00 GMT", ""])
 def test_a_retry_after_that_is_no_number_is_none(when: str) -> None:
     """The back-off is then our own."""
-    assert GATEWAY.read(Response(REQUEST, 503, {"retry-after": when}, b"")) == Rejected("provider_error", None)
+    assert GATEWAY.read(answer(503, b"", retry_after=when)) == Rejected("provider_error", None)
 
 
-@given(
-    body=st.binary(max_size=200),
-    headers=st.dictionaries(
-        st.sampled_from(["webhook-id", "webhook-timestamp", "webhook-signature"]), st.text(max_size=40)
-    ),
-)
-def test_rubbish_never_raises_anything_but_the_documented_errors(body: bytes, headers: dict[str, str]) -> None:
-    """Neither as a webhook nor as an answer."""
-    with pytest.raises(BadWebhook):
-        GATEWAY.receipts(provider.Webhook("https://x.example/", headers, body), NOW)
-    for status in (200, 422, 500):
-        assert isinstance(GATEWAY.read(Response(REQUEST, status, headers, body)), (Accepted, Rejected))
-
-
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inside: st.lists(inside)))
+@given(JSON)
 def test_rubbish_that_is_rightly_signed_is_malformed_or_noise(said: object) -> None:
-    """Wherever it stands."""
+    """Wherever it stands; as it is in an answer."""
     shapes = [said, {"type": said}, {"type": "delivery.receipt", "data": said}]
     shapes += [{"type": "delivery.receipt", "data": {"status": said}}]
     shapes += [{"type": "delivery.receipt", "data": {"status": "failed", "reason": said}}]
     for shape in shapes:
-        try:
-            receipts = GATEWAY.receipts(signed(json.dumps(shape)), NOW)
-        except BadWebhook:
-            continue
-        assert all(isinstance(receipt, Receipt) for receipt in receipts)
+        with suppress(Malformed):
+            assert len(GATEWAY.receipts(signed(json.dumps(shape)), NOW)) <= 1
+    understood(GATEWAY, said, {"message_id": said}, {"reason": said})
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "wrong",
     [
-        {"url": "gw.example", "secret": WEBHOOK_SECRET},
-        {"url": "ftp://gw.example/", "secret": WEBHOOK_SECRET},
-        {"url": "https://user:password@gw.example/", "secret": WEBHOOK_SECRET},
-        {"url": "https://gw.example/", "secret": "plain"},
-        {"url": "https://gw.example/", "secret": "whsec_"},
-        {"url": "https://gw.example/", "secret": "whsec_!"},
-        {"url": "https://gw.example/", "secret": "whsec_AAAA"},
-        {"url": "https://gw.example/", "secret": WEBHOOK_SECRET + "!!"},
-        {"url": "https://gw.example:99999/", "secret": WEBHOOK_SECRET},
-        {"url": "http://[::1/", "secret": WEBHOOK_SECRET},
-        {"url": "https://gw.example/", "secret": WEBHOOK_SECRET, "channels": []},
-        {"url": "https://gw.example/", "secret": WEBHOOK_SECRET, "channels": ["fax"]},
+        {"url": "gw.example"},
+        {"url": "ftp://gw.example/"},
+        {"url": "https://user:password@gw.example/"},
+        {"secret": "plain"},
+        {"secret": "whsec_"},
+        {"secret": "whsec_!"},
+        {"secret": "whsec_AAAA"},
+        {"secret": WEBHOOK_SECRET + "!!"},
+        {"url": "https://gw.example:99999/"},
+        {"url": "http://[::1/"},
+        {"channels": []},
+        {"channels": ["fax"]},
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     """At the start, not at the first message."""
     with pytest.raises(ValidationError):
-        Webhook.model_validate(settings)
+        Webhook.model_validate({"url": "https://gw.example/", "secret": WEBHOOK_SECRET} | wrong)
