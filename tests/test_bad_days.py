@@ -163,9 +163,7 @@ async def day(cascade: list[Table], **providers: Table) -> AsyncIterator[World]:
         try:
             yield one
         finally:
-            for http in (one.api, one.receipts, one.ops):
-                await http.aclose()
-            await service.stop()
+            await one.stop()
 
 
 def gateway(vendor: Vendor) -> Table:

@@ -36,6 +36,7 @@ AFRICAS_TALKING = {
     "api_key": "a-key",
     "webhook_secret": "a-secret-in-the-address",
 }
+"""A vendor whose receipts name its own message id and nothing else."""
 AT_REFUSALS = {"carrier_blocked": 502, "landline": 404, "invalid_number": 403, "opted_out": 406}
 AT_REPORTS = {
     "sent": {"status": "Sent"},

@@ -16,6 +16,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ from service.cascade import Next, after_rejection
 from service.config import Settings
 from service.errors import Forged
 from service.events import TYPES
-from service.provider import REASONS, Accepted, Channel, Message, Receipt, Rejected, Request, Response, Status
+from service.provider import REASONS, Accepted, Channel, Receipt, Rejected, Request, Response, Status
 from service.provider import Webhook as Arrived
 from service.providers import KINDS
 from service.providers.simulator import ENDINGS, behaviour
+from tests.providers import examples
 from tests.providers.test_contract import adapter
 from tests.redis_server import wait_until
 from tests.test_cli import PATIENCE, Process, client, free
@@ -466,19 +468,7 @@ def running(path: Path, program: str) -> Iterator[Path]:
 
 
 ACME = block('"""Acme', "Add a provider")
-MESSAGE = Message(
-    delivery="ver_x.0",
-    channel=Channel.SMS,
-    to=NUMBER,
-    text="a text",
-    code="123456",
-    locale="en",
-    application="shop",
-    brand="Shop",
-    purpose="login",
-    expires_at=datetime(2026, 1, 1, tzinfo=UTC),
-    receipt_url="https://otp.example.com/receipts/acme/x",
-)
+MESSAGE = replace(examples.MESSAGE, to=NUMBER)
 
 
 def test_the_provider_that_is_shown_has_the_right_types(tmp_path: Path) -> None:
@@ -511,7 +501,7 @@ def test_the_provider_that_is_shown_works(tmp_path: Path) -> None:
     assert json.loads(request.body) == {
         "from": "Shop",
         "to": NUMBER,
-        "text": "a text",
+        "text": MESSAGE.text,
         "report_to": MESSAGE.receipt_url,
         "reference": MESSAGE.delivery,
     }
@@ -524,10 +514,10 @@ def test_the_provider_that_is_shown_works(tmp_path: Path) -> None:
         (401, b"[]", Rejected("auth")),
     ):
         assert acme.read(Response(request, status, {}, body)) == outcome
-    arrived = b'{"id": "m1", "reference": "ver_x.0", "status": "arrived"}'
-    lost = b'{"id": "m1", "reference": "ver_x.0", "status": "lost", "error": "E10"}'
-    assert acme.receipts(signed(arrived), now) == [Receipt(Status.DELIVERED, None, "m1", "ver_x.0")]
-    assert acme.receipts(signed(lost), now) == [Receipt(Status.FAILED, "invalid_number", "m1", "ver_x.0")]
+    arrived = b'{"id": "m1", "reference": "att_7Q2f9cV1", "status": "arrived"}'
+    lost = b'{"id": "m1", "reference": "att_7Q2f9cV1", "status": "lost", "error": "E10"}'
+    assert acme.receipts(signed(arrived), now) == [Receipt(Status.DELIVERED, None, "m1", "att_7Q2f9cV1")]
+    assert acme.receipts(signed(lost), now) == [Receipt(Status.FAILED, "invalid_number", "m1", "att_7Q2f9cV1")]
     assert acme.receipts(signed(b"[]"), now) == []
     for headers in ({}, signed(lost).headers, {"acme-signature": "é"}):
         with pytest.raises(Forged):

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -37,7 +38,7 @@ SAMPLED, UNSAMPLED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
 
 @asynccontextmanager
 async def traced(
-    ratio: float = 1.0, *, client: FakeAsyncRedis | None = None, **changes: object
+    ratio: float = 1.0, *, client: FakeAsyncRedis | None = None, **changes: Any
 ) -> AsyncIterator[tuple[World, InMemorySpanExporter]]:
     """A world, and where its spans end up."""
     exporter = InMemorySpanExporter()

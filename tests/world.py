@@ -290,6 +290,12 @@ class World:
         self.sleepers.now = end
         await self.work()
 
+    async def stop(self) -> None:
+        """End the service, and who calls it."""
+        for http in (self.api, self.receipts, self.ops):
+            await http.aclose()
+        await self.service.stop()
+
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric, 0 when it was never touched."""
         return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -314,20 +320,22 @@ def wrong(code: str) -> str:
 
 @asynccontextmanager
 async def world(
-    *, client: Redis | RedisCluster | None = None, tracing: Tracing | None = None, **changes: object
+    *,
+    client: Redis | RedisCluster | None = None,
+    tracing: Tracing | None = None,
+    vendor: Callable[[httpx.Request], httpx.Response] | None = None,
+    **changes: object,
 ) -> AsyncIterator[World]:
-    """A running world; `changes` as for `table`, `client` instead of the embedded store, `tracing` of none."""
+    """A running world; `changes` as for `table`, `client` in place of the embedded store, `vendor` of the gateway."""
     subscriber = Subscriber()
     gateway = Gateway(vendors={SUBSCRIBER: subscriber})
     checked = config.check(table(**changes), KINDS, {})
     sleepers = Sleepers()
-    transport = httpx.MockTransport(gateway)
+    transport = httpx.MockTransport(vendor or gateway)
     service = Service(checked, client=client, transport=transport, sleep=sleepers.sleep, tracing=tracing)
     with time_machine.travel(datetime.now(UTC), tick=True) as clock:
         one = World(service, gateway, clock, sleepers, subscriber)
         try:
             yield one
         finally:
-            for http in (one.api, one.receipts, one.ops):
-                await http.aclose()
-            await service.stop()
+            await one.stop()

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.redis_server import RedisServer
+from tests.test_model import AFRICAS_TALKING
 from tests.world import (
     NEXT_SECRET_KEY,
     NUMBER,
@@ -27,15 +28,6 @@ from tests.world import (
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
-
-AFRICAS_TALKING = {
-    "kind": "africastalking",
-    "api_url": "https://at.example",
-    "username": "shop",
-    "api_key": "a-key",
-    "webhook_secret": "a-secret-in-the-address",
-}
-"""A vendor whose receipts name its own message id and nothing else."""
 
 ON = {"mode": "enforce"}
 """The guard of an application."""

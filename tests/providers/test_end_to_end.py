@@ -12,12 +12,8 @@ from urllib.parse import parse_qsl
 
 import httpx
 import pytest
-import time_machine
 
-from service import config
-from service.app import Service
-from service.providers import KINDS
-from tests.world import NUMBER, OTHER_NUMBER, Gateway, World, table, wrong
+from tests.world import NUMBER, OTHER_NUMBER, World, table, world, wrong
 
 pytestmark = pytest.mark.anyio
 
@@ -61,10 +57,8 @@ class Vendors:
 async def test_a_code_goes_by_sms_then_whatsapp_and_its_use_is_told() -> None:
     """Each vendor's own receipts move the cascade; Meta's come to one address for all and name their delivery."""
     vendors = Vendors()
-    settings = table(_top={"providers": {"twilio": TWILIO, "meta": META} | table()["providers"]}, cascade=CASCADE)
-    service = Service(config.check(settings, KINDS, {}), transport=httpx.MockTransport(vendors))
-    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
-        one = World(service, Gateway(), clock)
+    top = {"providers": {"twilio": TWILIO, "meta": META} | table()["providers"]}
+    async with world(vendor=vendors, _top=top, cascade=CASCADE) as one:
         started = await one.create()
         [(_, sms)] = vendors.asked
         assert sms["To"] == NUMBER
@@ -102,7 +96,6 @@ async def test_a_code_goes_by_sms_then_whatsapp_and_its_use_is_told() -> None:
         assert code in sms["Body"]
         assert (await one.check(started["id"], code))["valid"]
         await one.post(f"/verifications/{started['id']}/feedback", {"converted": True})
-        await service.stop()
     assert vendors.asked[2:] == [("Feedback.json", {"Outcome": "confirmed"})]
 
 
@@ -121,10 +114,8 @@ async def test_a_code_goes_to_telegram_and_at_once_elsewhere_for_who_is_not_ther
 
     telegram = {"kind": "telegram", "api_token": "a-token-of-telegram"}
     cascade = [{"channel": "telegram", "providers": ["telegram"], "wait": "20s"}, CASCADE[1]]
-    settings = table(_top={"providers": {"telegram": telegram, "meta": META} | table()["providers"]}, cascade=cascade)
-    service = Service(config.check(settings, KINDS, {}), transport=httpx.MockTransport(vendors))
-    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
-        one = World(service, Gateway(), clock)
+    top = {"providers": {"telegram": telegram, "meta": META} | table()["providers"]}
+    async with world(vendor=vendors, _top=top, cascade=cascade) as one:
         started = await one.create()
         [_, (method, send)] = asked
         assert (method, send["request_id"]) == ("sendVerificationMessage", "77")
@@ -146,15 +137,12 @@ async def test_a_code_goes_to_telegram_and_at_once_elsewhere_for_who_is_not_ther
             ("telegram", "not_on_channel"),
             ("whatsapp", None),
         ]
-        await service.stop()
 
 
 async def test_a_batch_for_a_whole_account_may_be_large() -> None:
     """Meta tells of many messages at once: of ours, and of others'."""
-    settings = table(_top={"providers": {"meta": META} | table()["providers"]}, cascade=CASCADE[1:])
-    service = Service(config.check(settings, KINDS, {}), transport=httpx.MockTransport(vendors := Vendors()))
-    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
-        one = World(service, Gateway(), clock)
+    top = {"providers": {"meta": META} | table()["providers"]}
+    async with world(vendor=(vendors := Vendors()), _top=top, cascade=CASCADE[1:]) as one:
         started = await one.create()
         statuses = [{"id": f"wamid.{n}", "status": "read", "biz_opaque_callback_data": "x" * 200} for n in range(300)]
         statuses.append({"id": "wamid.1", "status": "delivered"})
@@ -166,7 +154,6 @@ async def test_a_batch_for_a_whole_account_may_be_large() -> None:
         )
         assert answer.status_code == 200
         assert (await one.get(started["id"]))["deliveries"][0]["status"] == "delivered"
-        await service.stop()
 
 
 SECRET = "a-secret-in-the-address"
@@ -196,11 +183,9 @@ async def test_a_receipt_that_names_the_vendors_own_id_finds_its_delivery(kind: 
     account, answer, receipt = BY_MESSAGE_ID[kind]
     cascade = [{"channel": "sms", "providers": [kind], "wait": "20s"}]
     providers = {kind: {"kind": kind, "webhook_secret": SECRET} | account} | table()["providers"]
-    settings = table(_top={"providers": providers}, cascade=cascade)
-    taken = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
-    service = Service(config.check(settings, KINDS, {}), transport=taken)
-    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
-        one = World(service, Gateway(), clock)
+    async with world(
+        vendor=lambda _: httpx.Response(200, json=answer), _top={"providers": providers}, cascade=cascade
+    ) as one:
         started = await one.create()
         path = f"/receipts/{kind}?secret={SECRET}"
         assert (await one.receipts.post(path, content=receipt.replace("m1", "m2"))).status_code == 200
@@ -208,7 +193,6 @@ async def test_a_receipt_that_names_the_vendors_own_id_finds_its_delivery(kind: 
         assert [d["status"] for d in (await one.get(started["id"]))["deliveries"]] == ["accepted"]
         assert (await one.receipts.post(path, content=receipt)).status_code == 200
         assert [d["status"] for d in (await one.get(started["id"]))["deliveries"]] == ["delivered"]
-        await service.stop()
 
 
 async def told_to_prelude(one: World, taken: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -228,10 +212,8 @@ async def test_a_provider_that_knows_people_by_number_hears_the_number_once() ->
     prelude = {"kind": "prelude", "api_key": "a-key", "sms_template": "t", "whatsapp_template": "t"}
     providers = {"prelude": {"conversions": True} | prelude} | table()["providers"]
     cascade = [{"channel": channel, "providers": ["prelude"], "wait": "5s"} for channel in ("sms", "whatsapp")]
-    settings = table(_top={"providers": providers}, cascade=cascade, own_code=True)
-    service = Service(config.check(settings, KINDS, {}), transport=httpx.MockTransport(vendor))
-    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
-        one = World(service, Gateway(), clock)
+    top = {"providers": providers}
+    async with world(vendor=vendor, _top=top, cascade=cascade, own_code=True) as one:
         started = await one.create()
         await one.travel(6)
         [(_, sms), (_, whatsapp)] = taken
@@ -245,7 +227,7 @@ async def test_a_provider_that_knows_people_by_number_hears_the_number_once() ->
         await one.post(f"/verifications/{started['id']}/feedback", {"converted": True})
         number = {"target": {"type": "phone_number", "value": NUMBER}, "type": "verification.completed"}
         assert await told_to_prelude(one, taken) == [number]
-        redis: Any = service.store._client  # noqa: SLF001 - to see what is left
+        redis: Any = one.service.store._client  # noqa: SLF001 - to see what is left
         [remembered] = [await redis.lrange(key, 0, -1) for key in await redis.keys("*idem*")]
         assert b"approved" in remembered
         assert b"secret" not in remembered
@@ -254,4 +236,3 @@ async def test_a_provider_that_knows_people_by_number_hears_the_number_once() ->
         for converted in (False, True, True):
             await one.post(f"/verifications/{own['id']}/feedback", {"converted": converted})
         assert [told["target"]["value"] for told in await told_to_prelude(one, taken)] == [NUMBER, OTHER_NUMBER]
-        await service.stop()
