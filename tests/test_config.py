@@ -1,21 +1,18 @@
-"""The configuration: what is taken, what is refused and in which words, and what is never shown of it."""
+"""The configuration: what is taken, and what is refused and in which words."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service import code, config
+from service import config
 from service.api.auth import digest
-from service.config import Config, Settings
+from service.config import Config
 from service.errors import ConfigError
 from service.guard.limits import Rate
 from service.phone import REFUSABLE
@@ -611,91 +608,6 @@ def test_a_gateway_has_an_address_a_secret_and_channels(changes: Table, key: str
     assert f"providers.gw.{key}" in problems(gateway(**changes))
 
 
-# What is shown.
-
-PASSWORD = "tell-nobody-of-redis"
-NUMBER = "+447700900123"
-CODE = "86420975"
-
-
-def secretive() -> Table:
-    """A configuration with recognizable secrets wherever one can be."""
-    data = gateway(old_secret="whsec_" + base64.b64encode(b"tell-nobody-of-gateway").decode())
-    data["redis"] = f"redis://verifyd:{PASSWORD}@h:6379/0"
-    data["secrets"] = {"keys": [SECRET_KEY, NEXT_SECRET_KEY]}
-    data["applications"]["shop"]["test_numbers"] = {NUMBER: CODE}
-    return data
-
-
-SECRETS = (
-    PASSWORD,
-    NUMBER,
-    NUMBER.removeprefix("+44"),
-    CODE,
-    SECRET_KEY,
-    NEXT_SECRET_KEY,
-    WEBHOOK_SECRET,
-    WEBHOOK_SECRET.removeprefix("whsec_"),
-    base64.b64encode(b"tell-nobody-of-gateway").decode(),
-)
-
-
-def test_a_configuration_never_shows_its_secrets() -> None:
-    """Neither whole nor in parts, as text or in a debugger."""
-    found = accepted(secretive())
-    parts = [found, found.settings, *found.settings.applications.values(), *found.providers.values()]
-    shown = "".join(f"{part}{part!r}" for part in [*parts, list(config.worries(found))])
-    assert [secret for secret in SECRETS if secret in shown] == []
-
-
-def _places(value: Any, path: tuple[int | str, ...] = ()) -> Iterator[tuple[int | str, ...]]:
-    yield path
-    for key, inside in (
-        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    ):
-        yield from _places(inside, (*path, key))
-
-
-@pytest.mark.parametrize("place", list(_places(secretive()))[1:], ids=str)
-def test_a_problem_anywhere_shows_no_secret(place: tuple[int | str, ...]) -> None:
-    """Spoil each place in turn: the value with more behind it, a number or a table for it, a misspelt key."""
-
-    def spoilt(change: int) -> Table:
-        data = secretive()
-        holder: Any = data
-        for key in place[:-1]:
-            holder = holder[key]
-        value = holder[place[-1]]
-        holder[place[-1]] = [f"{value}!", 5, {"x": value}, [value, value]][change]
-        if change and isinstance(holder, dict):
-            holder[f"{place[-1]}!"] = value
-        return data
-
-    for change in range(4):
-        try:
-            shown = repr(accepted(spoilt(change)))
-        except ConfigError as error:
-            shown = f"{error}{error!r}{error.problems}{error.__cause__}"
-        assert [secret for secret in SECRETS if secret in shown] == []
-
-
-def test_what_works_but_should_be_known_is_told() -> None:
-    """The embedded store, the console where it is used, each test number; not a console that nothing uses."""
-    data = table(test_numbers={NUMBER: CODE, "+12025550123": CODE}, cascade=[sms("terminal")])
-    data["providers"] |= {"terminal": {"kind": "console"}, "spare": {"kind": "console"}}
-    found = list(config.worries(accepted(data)))
-    assert [key for key, _ in found if key != "secrets.argon2"] == [
-        "redis",
-        "providers.terminal",
-        "applications.shop.test_numbers",
-        "applications.shop.test_numbers",
-    ]
-    assert [message for key, message in found if "test_numbers" in key] == [
-        "+44…23 has a fixed code and no limits",
-        "+12…23 has a fixed code and no limits",
-    ]
-
-
 SHORT_CODES: Table = {
     "tg": {"kind": "telegram", "api_token": "a-token"},
     "calls": {"kind": "prelude", "api_key": "a-key", "voice": True, "sms_template": "t"},
@@ -723,110 +635,3 @@ def test_a_provider_of_a_step_takes_codes_as_long_as_the_applications() -> None:
             "calls takes codes of 8 digits at most over voice; code_length is 9"
         ),
     }
-
-
-def test_who_does_not_take_every_code_of_a_caller_is_told() -> None:
-    """A caller may bring ten digits; each provider is told once."""
-    twice = {"+1": [{"channel": "telegram", "providers": ["tg"]}]}
-    data = with_short_codes(own_code=True)
-    data["applications"]["shop"]["cascade_by_prefix"] |= twice
-    found = [worry for worry in config.worries(accepted(data)) if worry[0] == "applications.shop.own_code"]
-    assert [message for _, message in found] == [
-        "calls takes codes of 8 digits at most over voice, and rejects a longer one",
-        "tg takes codes of 8 digits at most over telegram, and rejects a longer one",
-    ]
-    assert not [key for key, _ in config.worries(accepted(with_short_codes())) if "own_code" in key]
-
-
-def test_a_configuration_for_production_has_nothing_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that is fast enough; on a slow one, how long a hash takes."""
-    found = accepted(top(redis="redis://h"))
-    monkeypatch.setattr(code, "seconds", lambda _: 0.02)
-    assert list(config.worries(found)) == []
-    monkeypatch.setattr(code, "seconds", lambda _: 0.2)
-    told = "one hash takes 200 ms on this machine, and a check waits for it"
-    assert list(config.worries(found)) == [("secrets.argon2", told)]
-
-
-def long_texts(**changes: object) -> list[tuple[str, str]]:
-    """What is told of the texts of an application."""
-    return [worry for worry in config.worries(accepted(table(**changes))) if ".texts." in worry[0]]
-
-
-@pytest.mark.parametrize(
-    ("purpose", "template", "filled", "room", "changes"),
-    [
-        ("login", "{code}", "000000", 160, {}),
-        ("login", "{code}", "00000000", 160, {"code_length": 8}),
-        ("default", "{brand}{code}{minutes}", "Shop00000010", 160, {"brand": "Shop"}),
-        ("signup", "{brand}{code}", "Łódź000000", 70, {"brand": "Łódź"}),
-        ("transaction", "{code}{amount}{payee}", "000000EUR 199.90twelve chars", 160, {}),
-    ],
-)
-def test_an_own_sms_of_more_than_one_segment_is_told(
-    purpose: str, template: str, filled: str, room: int, changes: Table
-) -> None:
-    """As it is with its brand, a code of its length, an amount and a payee; one that just fits is not told."""
-    rest = "x" * (room - len(filled))
-    assert long_texts(**changes, texts={"pt-BR": {purpose: {"sms": f"{template}{rest}"}}}) == []
-    assert long_texts(**changes, texts={"pt-BR": {purpose: {"sms": f"{template}{rest}x"}}}) == [
-        (f"applications.shop.texts.pt-BR.{purpose}.sms", "2 segments, each is billed")
-    ]
-
-
-def test_every_own_sms_is_measured_as_it_is_written() -> None:
-    """In locales and purposes that there were not, and however a locale is written; no other channel is."""
-    parts = {count: {"sms": "{code}" + "x" * (153 * count - 6)} for count in (2, 3, 4)}
-    speech = {"voice": "{code}" + "x" * 400, "whatsapp": "{code}" + "x" * 400}
-    texts = {"EN": {"default": parts[2], "signup": speech}, "no": {"log in": parts[3]}, "tlh": {"default": parts[4]}}
-    assert long_texts(texts=texts) == [
-        ("applications.shop.texts.EN.default.sms", "2 segments, each is billed"),
-        ('applications.shop.texts.no."log in".sms', "3 segments, each is billed"),
-        ("applications.shop.texts.tlh.default.sms", "4 segments, each is billed"),
-    ]
-
-
-# Anything at all.
-
-WORDS = st.one_of(
-    st.text(max_size=8),
-    st.sampled_from(
-        ["env:X", "env:Y", "file:/nothing", "file:\0", "10m", "5/10m", "sms", "gw", "webhook", "memory://"]
-    ),
-    st.sampled_from(
-        [digest(KEY), SECRET_KEY, WEBHOOK_SECRET, "https://h", "+447700900123", "424242", "redis://h", "en"]
-    ),
-)
-SCALARS = WORDS | st.integers() | st.floats() | st.booleans() | st.dates() | st.datetimes() | st.times()
-NAMES = (
-    st.sampled_from(sorted({*Settings.model_fields, "providers", "shop", "gw", "+91", "en", "kind", "url", "secret"}))
-    | st.sampled_from(
-        sorted({*config.ApplicationTable.model_fields, *config.Server.model_fields, "keys", "limits", "number"})
-    )
-    | st.text(max_size=5)
-)
-ANYTHING = st.recursive(
-    SCALARS, lambda inside: st.lists(inside, max_size=3) | st.dictionaries(NAMES, inside, max_size=4), max_leaves=12
-)
-
-
-def _judged(data: Any) -> None:
-    with suppress(ConfigError):
-        config.check(data, KINDS, {"X": "value", "Y": "gw"})
-
-
-@given(st.dictionaries(NAMES, ANYTHING, max_size=6))
-def test_whatever_toml_can_hold_is_a_configuration_or_a_list_of_problems(data: Table) -> None:
-    """Never another error."""
-    _judged(data)
-
-
-@given(st.sampled_from(list(_places(secretive()))[1:]), ANYTHING)
-def test_whatever_stands_in_one_place_is_taken_or_told(place: tuple[int | str, ...], value: object) -> None:
-    """The rest being right, checks that come late are reached too."""
-    data = secretive()
-    holder: Any = data
-    for key in place[:-1]:
-        holder = holder[key]
-    holder[place[-1]] = value
-    _judged(data)

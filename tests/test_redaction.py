@@ -36,7 +36,8 @@ from tests.collector import collector
 from tests.faults.gateway import Gateway as RealGateway
 from tests.providers.test_contract import NOW, SENDS, adapter, message, secrets, spellings
 from tests.providers.test_end_to_end import SID, TWILIO
-from tests.providers.test_smpp import DELIVERED, comes_to, settings_for, smsc
+from tests.providers.test_smpp import DELIVERED
+from tests.providers.test_smpp_sessions import comes_to, settings_for, smsc
 from tests.providers.test_smtp import OPEN, Relay, serving
 from tests.redis_server import wait_until
 from tests.test_cli import Process, client, free, written
