@@ -39,17 +39,13 @@ class Lookup:
         """Where what is new of a number is kept."""
         return self._ring.writer.place(number.e164, self._shards)
 
-    def pointer(self, application: Application, place: Place) -> str:
-        """The Redis key of the id of a number's latest verification."""
-        return f"{place.key('number')}:{application.name}"
-
     def subjects(self, application: Application, guess: Check) -> list[Subject]:
         """Where the verification of a guess may be."""
         if guess.number is None:
             tag = ids.tag_of(guess.id or "")
             return [] if tag is None else [Subject(f"{tag}{guess.id}", tag)]
         places = [key.place(guess.number.e164, self._shards) for key in self._ring.keys]
-        return [Subject(self.pointer(application, place), place.tag) for place in places]
+        return [Subject(pointer(application, place), place.tag) for place in places]
 
     async def elder(self, application: Application, wanted: Start, memory: Memory) -> Answer:
         """What the older keys know of a create: its first answer, or the number's verification. Raises Unavailable."""
@@ -69,5 +65,10 @@ class Lookup:
 
     async def _find(self, key: Key, application: Application, wanted: Start, memory: Memory) -> Answer:
         place = key.place(wanted.number.e164, self._shards)
-        keys = [self.pointer(application, place), f"{place.tag}due", *memory.records(place.tag)]
+        keys = [pointer(application, place), f"{place.tag}due", *memory.records(place.tag)]
         return await self._store.run("verification_find", keys, [wanted.binding(key), memory.marks])
+
+
+def pointer(application: Application, place: Place) -> str:
+    """The Redis key of the id of a number's latest verification."""
+    return f"{place.key('number')}:{application.name}"

@@ -21,7 +21,7 @@ from service.sealing import KeyRing
 from service.store import Store
 from service.tally import Tally
 from service.verification.draft import Drafts
-from service.verification.lookup import GONE, Lookup
+from service.verification.lookup import GONE, Lookup, pointer
 from service.verification.plan import plan
 from service.verification.refusals import CONFLICT, NOT_FOUND, guarded, not_pending, other_channels, unsent
 
@@ -100,10 +100,8 @@ class Starts:
             self._guard.give_back(heard)
         return self._started(application, "", answer)
 
-    # What the guard says.
-
     async def _hear(self, application: Application, wanted: Start, step: Step) -> Heard:
-        """Of the first send of a verification, or of one more by the same request."""
+        """What the guard says of the first send of a verification, or of one more by the same request."""
         number = wanted.number
         if number.e164 in application.test_numbers:
             return Heard()
@@ -113,7 +111,7 @@ class Starts:
         )
 
     async def _hear_again(self, application: Application, verification: str, channel: Channel | None) -> Heard:
-        """Of sending once more, over this channel or that of the next step."""
+        """What the guard says of sending once more, over this channel or that of the next step."""
         if application.policy.mode == "off":
             return Heard()
         tag = ids.tag_of(verification) or ""
@@ -125,8 +123,6 @@ class Starts:
         at = found.fields.number("n")
         following = steps[(int(found.fields.text(f"d{at}").split(" ")[0]) + 1) % len(steps)]
         return await self._guard.hear_again(application.policy, charge, channel or following)
-
-    # What is then done.
 
     async def _begin(
         self, application: Application, wanted: Start, plan: str, memory: Memory, elder: Answer, heard: Heard
@@ -146,7 +142,7 @@ class Starts:
         self._guard.commit(heard)
         answer = await self._store.run(
             "verification_start",
-            [key, self._lookup.pointer(application, place), place.key("rates"), f"{tag}due", *memory.records(tag)],
+            [key, pointer(application, place), place.key("rates"), f"{tag}due", *memory.records(tag)],
             [
                 application.name,
                 LEASE_MS,
@@ -193,8 +189,6 @@ class Starts:
         tag = ids.tag_of(verification) or ""
         ended = await self._store.run("verification_cancel", [tag + verification, f"{tag}due"], [application.name, ""])
         self._tally.count(ended.fields)
-
-    # What it is to the caller, and to those who count.
 
     def _started(self, application: Application, country: str, answer: Answer) -> Started | Refusal:
         if answer.outcome == "late":
