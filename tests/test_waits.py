@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.world import World, world
@@ -29,7 +31,8 @@ async def learn(one: World, seconds: float, times: int = 25, begin: int = 0) -> 
 
 
 async def waited(one: World, to: str) -> float:
-    """After how many whole seconds of silence the first step is left."""
+    """After how many whole seconds of silence the first step is left, by a clock that goes on by travelling only."""
+    one.clock.move_to(datetime.now(UTC), tick=False)
     await one.create(to)
     before = len(one.gateway.sent)
     for seconds in range(1, 60):

@@ -56,8 +56,12 @@ async def test_two_processes_hammering_one_bucket_never_exceed_its_cap(server: R
             assert {answer.status_code for answer in answers} <= {201, 403}
             return [answer.status_code for answer in answers].count(201)
 
-        assert await sent([f"+447400123{n:03}" for n in range(100)]) == 4
-        assert await sent([f"+4474{n}900100" for n in range(10, 50)]) == 3
+        async def all_sent(numbers: list[str]) -> int:
+            """The last ten after the others: who is refused by one bucket has held credit of another for a moment."""
+            return await sent(numbers[:-10]) + sum([await sent([number]) for number in numbers[-10:]])
+
+        assert await all_sent([f"+447400123{n:03}" for n in range(100)]) == 4
+        assert await all_sent([f"+4474{n}900100" for n in range(10, 60)]) == 3
 
 
 async def test_a_process_killed_between_reserve_and_commit_gives_its_credit_back(server: RedisServer) -> None:
