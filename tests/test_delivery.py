@@ -214,6 +214,20 @@ async def test_a_late_failure_of_an_old_step_can_leave_nothing_that_may_arrive()
         assert (await one.get(started["id"]))["status"] == "pending"
 
 
+async def test_a_late_failure_of_an_old_step_does_not_end_the_wait_of_one_whose_provider_knows_nothing() -> None:
+    """What the current message's provider reports as `unknown` is no silence: after its wait the next step comes."""
+    async with world() as one:
+        started = await one.create()
+        await one.travel(21)
+        tag = f"{{v{int(started['id'][4:6], 32)}}}:"
+        keys = [tag + started["id"], f"{tag}due"]
+        await one.service.store.run("delivery_receipt", keys, ["1", "gw", "unknown", "", "", LEASE_MS, ""])
+        await one.report(one.gateway.sent[0], "failed", "unreachable")
+        assert await statuses(one, started["id"]) == ["failed", "unknown"]
+        await one.travel(21)
+        assert one.gateway.channels == ["sms", "whatsapp", "voice"]
+
+
 async def test_a_transient_error_tries_the_steps_next_provider_at_once() -> None:
     """It is a new delivery in the same step."""
     async with world(cascade=TWO_PROVIDERS) as one:

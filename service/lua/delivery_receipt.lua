@@ -29,7 +29,8 @@ if alive(v) and not lapse(v, now) then
   elseif ARGV[3] == 'failed' then
     -- an old step: it advanced long ago, but with it nothing may be left that could still arrive
     local current = delivery(v, v.f.n).status
-    if RANK[current] >= RANK.unknown then rest(v, now) end
+    -- of one that a receipt calls unknown the wait goes on: only silence ends it
+    if RANK[current] > RANK.unknown or (current == 'unknown' and now >= num(v, 'until')) then rest(v, now) end
   end
 end
 save(v)
