@@ -244,6 +244,17 @@ async def test_a_transient_error_tries_the_steps_next_provider_at_once() -> None
         ]
 
 
+async def test_a_message_that_arrived_stops_the_timer_of_its_step_whoever_was_asked_after_it() -> None:
+    """Its provider took it without an answer that could be read, so another was asked: the person has the code."""
+    async with world(cascade=TWO_PROVIDERS) as one:
+        one.gateway.answer = down("gw.example")
+        started = await one.create()
+        await one.report(one.gateway.sent[0], "delivered")
+        assert await statuses(one, started["id"]) == ["delivered", "accepted"]
+        await one.travel(21)
+        assert one.gateway.channels == ["sms", "sms"]
+
+
 async def test_a_transient_error_backs_off_inside_the_steps_wait_and_then_advances() -> None:
     """One provider: the same delivery is tried again, ever later, until the wait is over."""
     async with world() as one:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -95,6 +96,8 @@ class Model:
     until: float = 0
     deliveries: list[list[str | None]] = field(default_factory=list)
     """Channel, provider and status of each."""
+    steps: list[int] = field(default_factory=list)
+    """The step of each."""
     skipped: set[int] = field(default_factory=set)
     """Those that were never sent, since their channel was shut."""
 
@@ -126,6 +129,7 @@ class Model:
         channel, wait, providers = STEPS[step]
         n, provider = len(self.deliveries), providers[attempt]
         self.until = self.now + wait
+        self.steps.append(step)
         if channel in self.vendors.shut:
             self.deliveries.append([channel, None, "rejected"])
             self.skipped.add(n)
@@ -193,6 +197,8 @@ class Model:
         current = n == len(self.deliveries) - 1
         if status in {"delivered", "read"}:
             self.status = "pending"
+            if self.steps[n] == self.step:
+                self.until = math.inf
         elif status == "failed" and current:
             self.advance(reason)
         elif status == "failed" and RANK[str(self.deliveries[-1][2])] >= RANK["unknown"]:

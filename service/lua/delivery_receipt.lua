@@ -23,7 +23,9 @@ local queued = false
 if alive(v) and not lapse(v, now) then
   if RANK[ARGV[3]] >= RANK.delivered then
     put(v, 'status', 'pending')
-    if v.f.n == n then rest(v, now) end
+    local current = delivery(v, v.f.n)
+    -- its step has nothing more to wait for, whoever was asked after it
+    if current.step == d.step and RANK[current.status] >= RANK.accepted then rest(v, now) end
   elseif ARGV[3] == 'failed' and v.f.n == n then
     queued = advance(v, now, ARGV[4] ~= '' and ARGV[4] or 'failed', ARGV[5], tonumber(ARGV[6]))
   elseif ARGV[3] == 'failed' then
