@@ -99,9 +99,15 @@ def written(plan: Sequence[Step], wait: Callable[[Step], float] = lambda step: s
     return " ".join(f"{step.channel}:{round(wait(step) * 1000)}" for step in plan)
 
 
-def provider_for(providers: Sequence[str], attempt: int) -> str:
-    """The provider of an attempt (from 0) within a step: each in turn, then around again."""
-    return providers[attempt % len(providers)]
+def refusal(provider: str, reason: str) -> str:
+    """A refusal as its step remembers it: by whom, with a `!` where asking again is of no use."""
+    return provider if REASONS.get(reason, REASONS["unknown"]).retry else f"{provider}!"
+
+
+def in_turn(providers: Sequence[str], refusals: Sequence[str]) -> list[str]:
+    """Who of a step's `providers` may be asked after these refusals, in order: each in turn, then around again."""
+    left = [one for one in providers if f"{one}!" not in refusals]
+    return sorted(left, key=refusals.count)
 
 
 class Next(StrEnum):
@@ -129,7 +135,7 @@ class Move:
 
 
 def after_rejection(reason: str, providers: int, attempt: int, retry_after: float | None = None) -> Move:
-    """What to do when attempt number `attempt` (from 0) of a step with so many `providers` was rejected.
+    """What to do when attempt number `attempt` (from 0) at the `providers` that a step has left was rejected.
 
     Transient reasons try each provider once at once, then go around again with a back-off that doubles, or that the
     provider asked for; the script turns it into an advance when it would end after the step's wait. Reasons that

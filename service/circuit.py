@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from service.answer import Answer
 from service.metrics import Metrics
@@ -36,6 +37,15 @@ FRESH = 1.0
 """Seconds after which a replica tells of the sends that went well, and learns."""
 
 
+class Admission(StrEnum):
+    """Whether a message may be given to a provider, and what it is there; the first is false, the others are true."""
+
+    NONE = ""
+    SEND = "send"
+    PROBE = "probe"
+    """The one that is let through an open circuit: what becomes of it decides."""
+
+
 @dataclass(slots=True)
 class _Circuit:
     """What this replica knows of a circuit, and the sends that it has not told yet."""
@@ -47,7 +57,6 @@ class _Circuit:
     told: float = 0.0
     taken: int = 0
     failed: int = 0
-    probing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +78,27 @@ class Circuits:
         for provider, _ in self._known:
             metrics.provider_up(provider).set(1)
 
-    async def admits(self, provider: str, channel: Channel) -> bool:
+    async def admits(self, provider: str, channel: Channel) -> Admission:
         """Whether a message may be given to a provider now; raises Unavailable."""
         circuit = self._circuit(provider, channel)
         if not circuit.open:
-            return True
+            return Admission.SEND
         if self._store.clock() < circuit.probe_at:
-            return False
+            return Admission.NONE
         answer = await self._store.run("circuit_probe", [_key(circuit)], [PROBE_MS])
-        circuit.probing = answer.outcome == "granted"
         circuit.probe_at = self._store.clock() + answer.number / 1000
-        return answer.outcome != "held"
+        return {"granted": Admission.PROBE, "closed": Admission.SEND}.get(answer.outcome, Admission.NONE)
 
-    async def note(self, provider: str, channel: Channel, reason: str) -> None:
-        """Count how a send went: `reason` is why it was rejected, empty when it was taken. Raises Unavailable."""
+    async def note(self, provider: str, channel: Channel, reason: str, admission: Admission) -> None:
+        """Count how a send went: `reason` is why it was rejected, empty when it was taken. Raises Unavailable.
+
+        A send that was admitted and never made is not noted: after a probe's time another may probe.
+        """
         circuit = self._circuit(provider, channel)
         failed = reason in FAILURES
         circuit.failed += failed
         circuit.taken += not failed
-        probe, circuit.probing = circuit.probing, False
-        if probe:
+        if admission is Admission.PROBE:
             await self._tell(circuit, "failed" if failed else "ok")
         elif failed or self._store.clock() - circuit.told > FRESH:
             await self._tell(circuit)

@@ -18,8 +18,8 @@ import orjson
 from service import ids
 from service.answer import Answer, Fields
 from service.application import Application
-from service.cascade import NOBODY, Move, Next, after_rejection, provider_for
-from service.circuit import Circuits
+from service.cascade import NOBODY, Move, Next, after_rejection, in_turn, refusal
+from service.circuit import Admission, Circuits
 from service.door import Door
 from service.errors import ConfigError
 from service.guard.charge import Charge
@@ -58,6 +58,9 @@ class _Due:
     channel: Channel
     number: str = field(repr=False)
     code: str = field(repr=False)
+    extra: Mapping[str, str] = field(repr=False)
+    """What else the text needs."""
+    email: str = field(repr=False)
 
     @property
     def country(self) -> str:
@@ -65,9 +68,9 @@ class _Due:
         return self.fields.text("country")
 
     @property
-    def attempt(self) -> int:
-        """How often its step was tried before."""
-        return self.fields.number("try") - 1
+    def refusals(self) -> list[str]:
+        """Who refused in its step before, as the cascade reads it."""
+        return self.fields.text("asked").split()
 
 
 class Deliveries:
@@ -118,20 +121,22 @@ class Deliveries:
         if application is None:
             # This replica is older or newer than the one that began: one that knows the application will come by.
             raise ConfigError([(f"applications.{fields.text('app')}", "not configured here")])
-        return _Due(delivery, fields, application, Channel(fields.channel(delivery.n)), number, code)
+        extra = orjson.loads(opened(self._ring, fields, "extra") or b"{}")
+        email = extra.pop("email", "")
+        return _Due(delivery, fields, application, Channel(fields.channel(delivery.n)), number, code, extra, email)
 
     async def _deliver(self, due: _Due) -> Answer:
         """Send one delivery and record what came of it."""
         cascade = due.application.cascade_for(due.number)
         listed = cascade.providers(due.channel, due.number, due.country, due.id.verification)
-        name, providers = await self._choose(listed, due.channel, due.attempt)
+        name, left, admission = await self._choose(in_turn(listed, due.refusals), due.channel)
         charge = self._guard.charge(due.fields)
         outcome: Accepted | Rejected
         if not name:
             # Nobody is left in the configuration, or nobody may be called.
             outcome = Rejected("provider_error" if listed else "route")
-        elif not await self._may_send(due, name, charge):
-            outcome = Rejected("guard")
+        elif unasked := await self._unasked(due, name, charge):
+            outcome, admission = Rejected(unasked), Admission.NONE
         else:
             outcome = await self._send(due, name)
         match outcome:
@@ -141,20 +146,26 @@ class Deliveries:
                 self._tally.sent(due.fields, due.channel, name, price)
             case Rejected(reason, retry_after):
                 stuck = listed and not name
-                move = NOBODY if stuck else after_rejection(reason, providers, due.attempt, retry_after)
+                attempt = sum(due.refusals.count(one) for one in left)
+                move = NOBODY if stuck else after_rejection(reason, len(left), attempt, retry_after)
                 if charge is not None and move.next is Next.ADVANCE and reason != "guard":
                     self._guard.relieve(charge, due.id.n, due.channel)
-        return await self._record(due, name, outcome, move)
+        return await self._record(due, name, outcome, move, admission)
 
-    async def _choose(self, listed: Sequence[str], channel: Channel, attempt: int) -> tuple[str, int]:
-        """The provider for an attempt, and out of how many: those listed that may be called; empty for none."""
-        left = list(listed)
-        while left:
-            name = provider_for(left, attempt)
-            if await self._circuits.admits(name, channel):
-                return name, len(left)
-            left.remove(name)
-        return "", 0
+    async def _choose(self, turns: Sequence[str], channel: Channel) -> tuple[str, Sequence[str], Admission]:
+        """The first in turn that may be called, those among whom it was, and as what; an empty name for none."""
+        for skipped, name in enumerate(turns):
+            if admission := await self._circuits.admits(name, channel):
+                return name, turns[skipped:], admission
+        return "", [], Admission.NONE
+
+    async def _unasked(self, due: _Due, name: str, charge: Charge | None) -> str:
+        """Why a provider is not even asked to carry a message; empty when it is."""
+        if not await self._may_send(due, name, charge):
+            return "guard"
+        if due.channel is Channel.EMAIL and not due.email:
+            return "request"  # started without an address, and joined by a request that has one
+        return "rate_limited" if self._under_way[name] >= MOST_AT_ONCE else ""
 
     async def _may_send(self, due: _Due, name: str, charge: Charge | None) -> bool:
         """Ask the guard about a step that nobody asked for; what was asked for it has allowed already."""
@@ -166,15 +177,9 @@ class Deliveries:
         return not heard.refused
 
     async def _send(self, due: _Due, name: str) -> Accepted | Rejected:
-        message = self._message(due, name)
-        # A verification that was started without an address may be joined by a request that has one.
-        if due.channel is Channel.EMAIL and not message.email:
-            return Rejected("request")
-        if self._under_way[name] >= MOST_AT_ONCE:
-            return Rejected("rate_limited")
         self._under_way[name] += 1
         try:
-            return await self._door.send(self._providers[name], message, self._store.now())
+            return await self._door.send(self._providers[name], self._message(due, name), self._store.now())
         except Exception:  # a defect is a rejection: without a record the message would go out again and again
             logger.exception(
                 "a provider's adapter failed", extra={"fields": {"verification": due.id.verification, "provider": name}}
@@ -185,8 +190,6 @@ class Deliveries:
 
     def _message(self, due: _Due, provider: str) -> Message:
         application, fields = due.application, due.fields
-        extra = orjson.loads(opened(self._ring, fields, "extra") or b"{}")
-        email = extra.pop("email", "")
         expires = fields.number("expires")
         text = application.texts.render(
             due.channel,
@@ -195,7 +198,7 @@ class Deliveries:
             code=due.code,
             brand=application.brand,
             minutes=max(1, math.ceil((expires - fields.number("now")) / 60_000)),
-            **extra,
+            **due.extra,
         )
         return Message(
             delivery=str(due.id),
@@ -209,10 +212,12 @@ class Deliveries:
             purpose=fields.text("purpose"),
             expires_at=moment(expires),
             receipt_url=self._receipts.address(due.id, provider),
-            email=email,
+            email=due.email,
         )
 
-    async def _record(self, due: _Due, name: str, outcome: Accepted | Rejected, move: Move) -> Answer:
+    async def _record(
+        self, due: _Due, name: str, outcome: Accepted | Rejected, move: Move, admission: Admission
+    ) -> Answer:
         match outcome:
             case Accepted(message_id):
                 status, reason = Status.ACCEPTED, ""
@@ -234,9 +239,10 @@ class Deliveries:
                 round(move.delay * 1000),
                 " ".join(sorted(move.pointless)),
                 LEASE_MS,
+                refusal(name, reason) if name and reason else "",
             ],
         )
-        noted = self._circuits.note(name, due.channel, reason) if name else _nothing()
+        noted = self._circuits.note(name, due.channel, reason, admission) if admission else _nothing()
         if not mark or not isinstance(self._providers[name], ReportsByMessageId):
             answer, _ = await asyncio.gather(recorded, noted)
             return answer

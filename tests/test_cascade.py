@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from service.cascade import Cascade, Next, Route, Step, after_rejection, pointless, provider_for, written
+from service.cascade import Cascade, Next, Route, Step, after_rejection, in_turn, pointless, refusal, written
 from service.provider import REASONS, Channel
 
 SMS, WHATSAPP, VOICE = Channel.SMS, Channel.WHATSAPP, Channel.VOICE
@@ -73,8 +73,19 @@ def test_weights_share_out_verifications_and_the_others_follow() -> None:
 
 
 def test_providers_take_turns() -> None:
-    """Each in order, then around again."""
-    assert [provider_for(("a", "b"), attempt) for attempt in range(5)] == ["a", "b", "a", "b", "a"]
+    """Each in order, then around again; who could not be asked meanwhile comes first, once it can."""
+    refusals: list[str] = []
+    for turn in ("a", "b", "c", "a", "b"):
+        assert in_turn(("a", "b", "c"), refusals)[0] == turn
+        refusals.append(refusal(turn, "rate_limited"))
+    assert in_turn(("a", "b", "c"), ["b", "c"]) == ["a", "b", "c"]
+
+
+def test_who_refused_for_good_is_not_asked_again() -> None:
+    """Nor is anybody else skipped for it."""
+    assert in_turn(("a", "b", "c"), [refusal("a", "route")]) == ["b", "c"]
+    assert in_turn(("a", "b"), [refusal("a", "balance"), refusal("b", "provider_error")]) == ["b"]
+    assert in_turn(("a",), [refusal("a", "nobody knows")]) == []
 
 
 @pytest.mark.parametrize(

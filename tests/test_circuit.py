@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import fakeredis
 import httpx
 import pytest
 
-from service.circuit import FIRST_PAUSE_MS, LONGEST_PAUSE_MS, WINDOW_MS
-from tests.world import World, world
+from service.circuit import FIRST_PAUSE_MS, LONGEST_PAUSE_MS, PROBE_MS, WINDOW_MS
+from tests.world import NUMBER, Sent, World, table, world
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +62,17 @@ async def test_a_provider_that_fails_is_no_longer_asked(status: int) -> None:
         assert [delivery["provider"] for delivery in (await one.get(found["id"]))["deliveries"]] == ["voice"]
         assert (await degraded(one), one.metric("otp_provider_up", provider="gw")) == ([("gw", "sms")], 0)
         assert one.metric("otp_provider_up", provider="voice") == 1
+
+
+async def test_the_others_take_their_turns_without_it() -> None:
+    """Each is asked once, though who is left out stands before them."""
+    third = {**table()["providers"]["gw"], "url": "https://third.example/send"}
+    steps = [{"channel": "sms", "providers": ["gw", "voice", "third"]}, *STEPS[1:]]
+    async with world(cascade=steps, _top={"providers": table()["providers"] | {"third": third}}) as one:
+        await opened(one)
+        one.gateway.refuse("route")
+        await one.create()
+        assert [sent.host for sent in one.gateway.sent if sent.channel == "sms"] == ["voice.example", "third.example"]
 
 
 async def test_what_is_about_one_message_opens_no_circuit() -> None:
@@ -169,6 +181,58 @@ async def test_a_probe_whose_process_died_is_not_the_last() -> None:
         one.gateway.answer = failing()
         await one.create(number(9))
         assert [sent.host for sent in one.gateway.sent] == ["gw.example"]
+
+
+async def test_a_probe_that_is_not_sent_says_nothing() -> None:
+    """A message without an address goes to nobody: the circuit stays open, and later another message may try."""
+    steps = [{"channel": "sms", "providers": ["voice"]}, {"channel": "email", "providers": ["gw"]}]
+    async with world(cascade=steps, resend_after=["5s"], _top=NO_LIMITS) as one:
+        one.gateway.answer = failing("gw.example")
+        by_mail = {"cascade": ["email"], "email": "person@example.com"}
+        for n in range(5):
+            started = await one.create(number(n), **by_mail)
+            await one.post(f"/verifications/{started['id']}/cancel")
+        await one.create()
+        await one.travel(PAUSE + 0.1)
+        assert (await one.post("/verifications", {"to": NUMBER, **by_mail})).status_code == 200
+        await one.work()
+        assert await degraded(one) == [("gw", "email")]
+        one.gateway.answer = failing()
+        await one.travel(PROBE_MS / 1000)
+        await one.create(number(9), **by_mail)
+        assert await degraded(one) == []
+
+
+async def test_what_was_under_way_before_is_no_probe() -> None:
+    """A send that began before the circuit opened fails while another probes: only that one's end counts."""
+    hung, probed, busy = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answer(sent: Sent) -> httpx.Response:
+        waits = {number(6): hung, number(7): probed}.get(sent.data["to"])
+        if sent.host == "gw.example" and waits is not None:
+            busy.set()
+            await waits.wait()
+        failed = sent.host == "gw.example" and waits is not probed
+        return httpx.Response(503) if failed else httpx.Response(200, json={"message_id": sent.data["delivery"]})
+
+    async with world(cascade=STEPS) as one:
+        one.gateway.answer = answer
+        await one.post("/verifications", {"to": number(6)})
+        before = asyncio.create_task(one.service.schedule.drain())
+        await busy.wait()
+        for n in range(5):
+            await one.create(number(n))
+        assert await degraded(one) == [("gw", "sms")]
+        await one.travel(PAUSE + 0.1)
+        await one.post("/verifications", {"to": number(7)})
+        busy.clear()
+        probe = asyncio.create_task(one.service.schedule.drain())
+        await busy.wait()
+        hung.set()
+        await before
+        probed.set()
+        await probe
+        assert await degraded(one) == []
 
 
 async def test_all_replicas_know_of_an_open_circuit() -> None:

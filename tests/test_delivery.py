@@ -181,7 +181,7 @@ async def test_a_receipt_before_the_answer_leaves_the_steps_wait_as_it_is(early:
         keys = [tag + started["id"], f"{tag}due"]
         await one.service.store.run("delivery_begin", keys, [LEASE_MS, started["id"]])
         await one.service.store.run("delivery_receipt", keys, ["0", "gw", early, "", "", LEASE_MS, ""])
-        record = ["0", "gw", "accepted", "", "m", "", "wait", "0", "", str(LEASE_MS)]
+        record = ["0", "gw", "accepted", "", "m", "", "wait", "0", "", str(LEASE_MS), ""]
         await one.service.store.run("delivery_record", keys, record)
         await one.travel(6)
         assert one.gateway.channels == ["voice"]
@@ -242,6 +242,18 @@ async def test_a_transient_error_tries_the_steps_next_provider_at_once() -> None
             ("gw", "rejected"),
             ("voice", "accepted"),
         ]
+
+
+async def test_who_refused_for_good_is_not_asked_again_in_its_step() -> None:
+    """The other one, who only wants us to slow down, gets the message as soon as it takes it."""
+    async with world(cascade=TWO_PROVIDERS) as one:
+        answers = iter([httpx.Response(402), httpx.Response(429), httpx.Response(200, json={})])
+        one.gateway.answer = lambda _: next(answers)
+        started = await one.create()
+        await one.travel(2)
+        assert [sent.host for sent in one.gateway.sent] == ["gw.example", "voice.example", "voice.example"]
+        assert one.gateway.channels == ["sms", "sms", "sms"]
+        assert (await one.get(started["id"]))["deliveries"][-1]["status"] == "accepted"
 
 
 async def test_a_message_that_arrived_stops_the_timer_of_its_step_whoever_was_asked_after_it() -> None:
@@ -362,7 +374,7 @@ async def test_a_receipt_before_the_answer_to_the_send_is_taken() -> None:
         keys = [tag + started["id"], f"{tag}due"]
         await one.service.store.run("delivery_begin", keys, [LEASE_MS, started["id"]])
         await one.service.store.run("delivery_receipt", keys, ["0", "gw", "delivered", "", "", LEASE_MS, ""])
-        record = ["0", "gw", "accepted", "", "m", "", "wait", "0", "", str(LEASE_MS)]
+        record = ["0", "gw", "accepted", "", "m", "", "wait", "0", "", str(LEASE_MS), ""]
         await one.service.store.run("delivery_record", keys, record)
         assert await statuses(one, started["id"]) == ["delivered"]
         await one.travel(100)

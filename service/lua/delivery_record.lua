@@ -4,7 +4,7 @@
 -- ALSO the number's shut channels
 -- ARGV 1 delivery number  2 provider  3 accepted | rejected  4 reason ('' for none)  5 fingerprint of the message id ('' for none)
 --      6 the message id itself, where its provider wants to hear of approvals ('' for none)
---      7 what follows: wait (accepted) | retry | switch | advance | leave (advance, or retry on the last step)  8 its delay ms  9 pointless channels  10 lease ms
+--      7 what follows: wait (accepted) | retry | switch | advance | leave (advance, or retry on the last step)  8 its delay ms  9 pointless channels  10 lease ms  11 the refusal for its step to remember ('' for none)
 -- Answers: next (another delivery is to be sent now), idle (the number is the ms until it is due next), gone.
 local now, n = clock(), ARGV[1]
 local v = open(KEYS[1], KEYS[2])
@@ -28,6 +28,7 @@ if not current or not moved then
   return waits and reply('idle', next_at - now, v) or {'gone', 0}
 end
 local queued = false
+if ARGV[11] ~= '' then put(v, 'asked', (v.f.asked and v.f.asked .. ' ' or '') .. ARGV[11]) end
 if ARGV[3] == 'accepted' then
   wake(v, next_at)
 elseif follow == 'advance' or at >= num(v, 'until') or closed(v, now, d.channel)

@@ -4,16 +4,17 @@ The keys, all with a TTL but what is ruled by hand for good, all but the last wr
 a number's shard, `<h>` its keyed hash):
 
 `{v<s>}:ver_…` (hash)
-    A verification. Small values, so that Redis keeps it in its compact form: `app` `status` `created` `expires` `ended`
-    (ms of Redis' clock), `checks` (allowed) `spent` (taken) `wrong` (settled) `spending` (when last taken), `sends`
-    (allowed) `sent` (used) `resend` (when the next is allowed), `plan` `step` `try` `wait` `until` (the cascade and
-    where it is), `n` (the current delivery), `d<n>` (a delivery in eight words), `m<n>` (a keyed hash of the provider's
-    message id), `f<n>` (that id itself, where the provider wants to hear of approvals), `t<k>` `notes` (the timeline),
-    `number` (the keyed hash), `bind` (a keyed hash of own code and transaction), `country` `purpose` `locale`,
-    `feedback` `own` `test`, `ask` (the guard is asked before the current delivery goes out), `events` (whether they are
-    wanted); the hashed `code`; and sealed, bound to the id: `to` (the masked number and its range), `meta` (the
-    caller's metadata), `guard` (what was charged for it), `secret` (number and code) and `extra` (what else the text
-    needs). The last three, `code` and `bind` go when the verification ends. It lives for twice its TTL.
+    A verification. Small values, so that Redis keeps it in its compact form: `app` `status` `created` `expires`
+    `ended` (ms of Redis' clock), `checks` (allowed) `spent` (taken) `wrong` (settled) `spending` (when last taken),
+    `sends` (allowed) `sent` (used) `resend` (when the next is allowed), `plan` `step` `try` `wait` `until` (the
+    cascade and where it is) `asked` (who refused in this step), `n` (the current delivery), `d<n>` (a delivery in
+    eight words), `m<n>` (a keyed hash of the provider's message id), `f<n>` (that id itself, where the provider wants
+    to hear of approvals), `t<k>` `notes` (the timeline), `number` (the keyed hash), `bind` (a keyed hash of own code
+    and transaction), `country` `purpose` `locale`, `feedback` `own` `test`, `ask` (the guard is asked before the
+    current delivery goes out), `events` (whether they are wanted); the hashed `code`; and sealed, bound to the id:
+    `to` (the masked number and its range), `meta` (the caller's metadata), `guard` (what was charged for it),
+    `secret` (number and code) and `extra` (what else the text needs). The last three, `code` and `bind` go when the
+    verification ends. It lives for twice its TTL.
 `{v<s>}:number:<h>:<application>` (string)
     The id of the number's latest verification. Lives as long as that.
 `{v<s>}:rates:<h>` (hash)

@@ -44,6 +44,7 @@ local function queue(v, now, step, cause, lease)
   if v.f.step ~= int(step) or cause == 'resend' then
     put(v, 'step', step)
     put(v, 'try', 0)
+    put(v, 'asked', nil)
     put(v, 'wait', wait)
     put(v, 'until', now + wait)
   end
