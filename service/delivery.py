@@ -68,6 +68,11 @@ class _Due:
         return self.fields.text("country")
 
     @property
+    def left(self) -> float:
+        """The seconds that its step still waits."""
+        return (self.fields.number("until") - self.fields.number("now")) / 1000
+
+    @property
     def refusals(self) -> list[str]:
         """Who refused in its step before, as the cascade reads it."""
         return self.fields.text("asked").split()
@@ -179,7 +184,7 @@ class Deliveries:
     async def _send(self, due: _Due, name: str) -> Accepted | Rejected:
         self._under_way[name] += 1
         try:
-            return await self._door.send(self._providers[name], self._message(due, name), self._store.now())
+            return await self._door.send(self._providers[name], self._message(due, name), self._store.now(), due.left)
         except Exception:  # a defect is a rejection: without a record the message would go out again and again
             logger.exception(
                 "a provider's adapter failed", extra={"fields": {"verification": due.id.verification, "provider": name}}

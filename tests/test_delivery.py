@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -254,6 +255,29 @@ async def test_who_refused_for_good_is_not_asked_again_in_its_step() -> None:
         assert [sent.host for sent in one.gateway.sent] == ["gw.example", "voice.example", "voice.example"]
         assert one.gateway.channels == ["sms", "sms", "sms"]
         assert (await one.get(started["id"]))["deliveries"][-1]["status"] == "accepted"
+
+
+async def test_a_send_takes_no_longer_than_its_step_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that hangs is left when the wait is over, not when the longest time for a send is."""
+    monkeypatch.setattr("service.door.LEAST", 0.0)
+
+    async def answer(sent: Sent) -> httpx.Response:
+        if (sent.host, sent.channel) == ("voice.example", "sms"):
+            await asyncio.Event().wait()
+        if sent.host == "gw.example":
+            one.clock.shift(19.9)
+        return httpx.Response(503 if sent.host == "gw.example" else 200)
+
+    async with world(cascade=TWO_PROVIDERS) as one:
+        one.gateway.answer = answer
+        async with asyncio.timeout(5):
+            started = await one.create()
+        assert [(sent.host, sent.channel) for sent in one.gateway.sent] == [
+            ("gw.example", "sms"),
+            ("voice.example", "sms"),
+            ("voice.example", "voice"),
+        ]
+        assert ("delivery.rejected", 1, "provider_error") in await story(one, started["id"])
 
 
 async def test_a_message_that_arrived_stops_the_timer_of_its_step_whoever_was_asked_after_it() -> None:

@@ -7,6 +7,7 @@ reached, or did not answer in a way that can be read.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ from service.tracing import OFF, Tracing
 
 SECONDS = 10.0
 """The whole of a send: a provider that streams for ever ends like one that is silent."""
+LEAST = 2.0
+"""What a send may take however little is left: a provider that is well mostly needs less, so that none is blamed."""
 
 
 class Way(Protocol):
@@ -36,14 +39,17 @@ class Door:
         self._ways = ways
         self._tracing = tracing
 
-    async def send(self, provider: Provider, message: Message, now: datetime) -> Accepted | Rejected:
-        """Hand a message to a provider. Whatever goes wrong on the way is a transient `provider_error`.
+    async def send(
+        self, provider: Provider, message: Message, now: datetime, left: float = math.inf
+    ) -> Accepted | Rejected:
+        """Hand a message to a provider, within the seconds that are `left` for it.
 
-        After a timeout the message may still go out: the person then gets the same code twice.
+        Whatever goes wrong on the way is a transient `provider_error`. After a timeout the message may still go out:
+        the person then gets the same code twice.
         """
         outcome = provider.request(message, now)
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(min(SECONDS, max(left, LEAST))):
                 while True:
                     answer = provider.read(await self._exchange(outcome))
                     if isinstance(answer, (Accepted, Rejected)):

@@ -48,7 +48,7 @@ end
 -- wait was over), `arrived` (whose message, and over which channel), `now`, `replayed`.
 local VIEW = {'app', 'status', 'created', 'expires', 'resend', 'checks', 'spent', 'sends', 'sent', 'plan', 'n', 'to',
   'country', 'purpose', 'locale', 'meta', 'test', 'noticed', 'advanced', 'skipped', 'silent'}
-local MESSAGE = {'app', 'country', 'purpose', 'locale', 'expires', 'now', 'asked', 'to', 'secret', 'extra', 'guard', 'ask',
+local MESSAGE = {'app', 'country', 'purpose', 'locale', 'expires', 'now', 'until', 'asked', 'to', 'secret', 'extra', 'guard', 'ask',
   'noticed', 'advanced', 'skipped', 'silent'}
 
 local function give(r, v, fields)
