@@ -83,9 +83,10 @@ class ReceiptsApi:
         return Response(_NO_ANSWER, media_type="application/xml")
 
     def _webhook(self, request: Request) -> Webhook:
-        # The URL that a signature may cover is the one we gave out, whatever a proxy says in its headers.
-        query = f"?{request.url.query}" if request.url.query else ""
-        return Webhook(f"{self._public_url}{request.url.path}{query}", dict(request.headers), request.state.body)
+        # The URL that a signature may cover is the one we gave out, whatever Host and a proxy's headers say.
+        path, query = (request.scope[part].decode("latin-1") for part in ("raw_path", "query_string"))
+        url = f"{self._public_url}{path}{'?' if query else ''}{query}"
+        return Webhook(url, dict(request.headers), request.state.body)
 
     @contextmanager
     def _judged(self, provider: str) -> Iterator[None]:

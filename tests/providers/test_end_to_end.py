@@ -99,6 +99,23 @@ async def test_a_code_goes_by_sms_then_whatsapp_and_its_use_is_told() -> None:
     assert vendors.asked[2:] == [("Feedback.json", {"Outcome": "confirmed"})]
 
 
+@pytest.mark.parametrize("name", ["host", "x-forwarded-host", "x-forwarded-prefix", "x-original-url"])
+async def test_no_header_says_which_url_was_signed(name: str) -> None:
+    """It is made of `public_url` and what was asked for: a receipt stays with the address that it was signed for."""
+    top = {"providers": {"twilio": TWILIO} | table()["providers"]}
+    async with world(vendor=(vendors := Vendors()), _top=top, cascade=CASCADE[:1]) as one:
+        await one.create()
+        other = await one.create(OTHER_NUMBER)
+        mine, others = (sms["StatusCallback"].removeprefix("https://otp.example.com") for _, sms in vendors.asked)
+        form = {"MessageSid": SID, "MessageStatus": "undelivered"}
+        signed = f"https://otp.example.com{mine}MessageSid{SID}MessageStatusundelivered"
+        mac = hmac.digest(TWILIO["auth_token"].encode(), signed.encode(), "sha1")
+        headers = {"x-twilio-signature": base64.b64encode(mac).decode(), name: f"otp.example.com{mine}#"}
+        assert (await one.receipts.post(others, data=form, headers=headers)).status_code == 401
+        assert (await one.receipts.post(mine, data=form, headers=headers)).status_code == 200
+        assert (await one.get(other["id"]))["deliveries"][0]["status"] == "accepted"
+
+
 async def test_a_code_goes_to_telegram_and_at_once_elsewhere_for_who_is_not_there() -> None:
     """The check decides: a second request with the code, or the next step of the cascade."""
     asked: list[tuple[str, dict[str, Any]]] = []
