@@ -181,6 +181,19 @@ async def test_after_a_day_it_is_tried_again() -> None:
         assert one.gateway.channels == ["whatsapp", "sms"]
 
 
+async def test_what_an_email_address_meets_says_nothing_of_the_number() -> None:
+    """Who mistyped the address gets the next code at the right one."""
+    steps = [{"channel": "email", "providers": ["gw"]}, {"channel": "sms", "providers": ["gw"]}]
+    async with world(cascade=steps, _top=NO_LIMITS) as one:
+        one.gateway.refuse("not_on_channel", "email")
+        started = await one.create(email="nobody@example.com")
+        assert one.gateway.channels == ["email", "sms"]
+        await ended(one, started)
+        one.gateway.refuse("not_on_channel", "none")
+        await one.create(email="somebody@example.com")
+        assert one.gateway.channels == ["email", "sms", "email"]
+
+
 async def test_other_numbers_and_other_reasons_are_not_concerned() -> None:
     """What may pass, and what another provider may not share, says nothing of tomorrow."""
     async with world(_top=NO_LIMITS) as one:

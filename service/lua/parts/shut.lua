@@ -13,10 +13,13 @@ local function shut(key, now, channel, reason, ttl)
   redis.call('PEXPIRE', key, int(math.max(ttl, redis.call('PTTL', key))))
 end
 
--- Remembers a failure on these channels, if its reason is one to remember.
+-- Remembers a failure on these channels, if its reason is one to remember. What an e-mail meets is its address's, not the
+-- number's, and the next request may bring another.
 local function learn(v, now, reason, channels)
   if not REMEMBERED[reason] then return end
-  for channel in string.gmatch(channels, '%S+') do shut(shut_key(v), now, channel, reason, DAY) end
+  for channel in string.gmatch(channels, '%S+') do
+    if channel ~= 'email' then shut(shut_key(v), now, channel, reason, DAY) end
+  end
 end
 
 -- Why a channel is shut for the number of a verification; nil where it is not. Nothing is ever sent to a test number.
