@@ -352,6 +352,14 @@ class Subscribes(Protocol):
 
 
 @runtime_checkable
+class SignsNonces(Protocol):
+    """A provider whose signature leaves some webhooks' bodies out, but covers a nonce that each has of its own."""
+
+    def nonce(self, webhook: Webhook) -> str | None:
+        """The nonce of a webhook whose body its signature does not cover; None of any other."""
+
+
+@runtime_checkable
 class ReportsByMessageId(Protocol):
     """A provider whose receipts name only its own message id, so that ours is looked up."""
 

@@ -23,6 +23,7 @@ from service.provider import (
     Receipt,
     ReportsByMessageId,
     ShakesHands,
+    SignsNonces,
     Status,
     Subscribes,
     Webhook,
@@ -109,6 +110,8 @@ class Receipts:
         receipts = adapter.receipts(webhook, self._store.now())
         if named is not None and any(one.delivery not in {None, str(named), token} for one in receipts):
             raise Malformed("the receipt is about another delivery")
+        if isinstance(adapter, SignsNonces) and (nonce := adapter.nonce(webhook)) is not None:
+            await self._hold(provider, nonce, webhook)
         return await self.reported(provider, receipts, named)
 
     async def reported(self, provider: str, receipts: Sequence[Receipt], named: DeliveryId | None = None) -> list[str]:
@@ -159,6 +162,15 @@ class Receipts:
         name, _, mac = token.rpartition(".")
         delivery = DeliveryId.parse(name)
         return delivery if delivery is not None and self._ring.vouches(mac, name, provider) else None
+
+    async def _hold(self, provider: str, nonce: str, webhook: Webhook) -> None:
+        """Hold a nonce to the body that it first came with; raises Forged, Unavailable."""
+        key = self._ring.writer
+        name = key.fingerprint(b"nonce", provider.encode(), webhook.url.encode(), nonce.encode())
+        body = key.fingerprint(b"body", webhook.body)
+        held = await self._store.run("idempotency_claim", [f"{{i:{name}}}:claim"], [body, MESSAGE_TTL_MS])
+        if held.outcome != "ours":
+            raise Forged("the nonce came before, with another body")
 
     async def _place(self, provider: str, receipt: Receipt, named: DeliveryId | None) -> str | None:
         """Take a receipt; the verification that has work to do after it, if it does."""

@@ -206,6 +206,10 @@ class Plivo(BaseModel):
         reason = _REASONS.get(fields.get("ErrorCode", ""), "unknown") if status is Status.FAILED else None
         return [Receipt(status, reason, message)]
 
+    def nonce(self, webhook: Webhook) -> str | None:
+        """The nonce of a webhook that is signed by V2, whose body anybody could write who saw it."""
+        return None if _by_v3(webhook) else webhook.headers.get("x-plivo-signature-v2-nonce", "")
+
     def handshake(self, webhook: Webhook) -> bytes | None:
         """What to say, as XML, when Plivo asks for it; None for any other request. Raises Forged or Malformed."""
         sealed = dict(parse_qsl(urlsplit(webhook.url).query)).get("say")
@@ -231,7 +235,7 @@ class Plivo(BaseModel):
 
     def _authenticate(self, webhook: Webhook) -> bool:
         """Whether query and body are covered, as by V3; V2 (messages) covers the address only. Raises Forged."""
-        covered = any(webhook.headers.get(f"x-plivo-signature{main}-v3") for main in ("", "-ma"))
+        covered = _by_v3(webhook)
         version, text = ("v3", _signed_by_v3(webhook) + ".") if covered else ("v2", _address(webhook.url))
         nonce = webhook.headers.get(f"x-plivo-signature-{version}-nonce", "")
         tokens = plain(self.auth_token, self.old_auth_token)
@@ -254,6 +258,10 @@ def _call(fields: Mapping[str, str]) -> list[Receipt]:
     reason = _ENDINGS.get(word, "unknown") if status is Status.FAILED else None
     # The call was accepted under the name of the request; `CallUUID` is another one.
     return [Receipt(status, reason, fields.get("RequestUUID", ""))]
+
+
+def _by_v3(webhook: Webhook) -> bool:
+    return any(webhook.headers.get(f"x-plivo-signature{main}-v3") for main in ("", "-ma"))
 
 
 def _signed_by_v3(webhook: Webhook) -> str:

@@ -31,6 +31,7 @@ a number's shard, `<h>` its keyed hash):
     failure told of the recipient, for years what the person said (`service.optout`). Lives until the last of them.
 `{v<s>}:idem:<f>` (list)
     The first answer to an idempotent request. `{i:<f>}:claim` (string) binds the key to its body. Both live for a day.
+    The nonce of a webhook whose signature leaves its body out is bound in the same way, for two days.
 `{v<s>}:due` (sorted set)
     The jobs: ids of verifications by the time of their next waking. A claimed job is one whose time was moved by the
     lease. An id leaves it when its verification ends; each start gives the set two days more.

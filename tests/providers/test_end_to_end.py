@@ -116,6 +116,34 @@ async def test_no_header_says_which_url_was_signed(name: str) -> None:
         assert (await one.get(other["id"]))["deliveries"][0]["status"] == "accepted"
 
 
+async def test_a_signature_that_leaves_the_body_out_holds_for_the_body_that_it_came_with() -> None:
+    """Plivo signs a message's receipts by V2, over address and nonce: who saw one cannot write another under it."""
+    plivo = {"kind": "plivo", "auth_id": "MA" + "0" * 18, "auth_token": "a-token-of-plivo", "sms_from": "+15005550006"}
+    top = {"providers": {"plivo": plivo} | table()["providers"]}
+    asked: list[dict[str, Any]] = []
+
+    def vendor(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content))
+        return httpx.Response(202, json={"message_uuid": ["m1"]})
+
+    async with world(vendor=vendor, _top=top, cascade=[{"channel": "sms", "providers": ["plivo"]}]) as one:
+        started = await one.create()
+        url = asked[0]["url"]
+
+        async def report(status: str, nonce: str) -> int:
+            mac = hmac.digest(plivo["auth_token"].encode(), f"{url}{nonce}".encode(), "sha256")
+            headers = {"x-plivo-signature-v2": base64.b64encode(mac).decode(), "x-plivo-signature-v2-nonce": nonce}
+            form = {"MessageUUID": "m1", "Status": status}
+            path = url.removeprefix("https://otp.example.com")
+            return (await one.receipts.post(path, data=form, headers=headers)).status_code
+
+        assert [await report("sent", "1"), await report("sent", "1"), await report("failed", "1")] == [200, 200, 401]
+        assert (await one.get(started["id"]))["deliveries"][0]["status"] == "sent"
+        assert one.metric("otp_receipts_refused_total", provider="plivo", cause="forged") == 1
+        assert await report("delivered", "2") == 200
+        assert (await one.get(started["id"]))["deliveries"][0]["status"] == "delivered"
+
+
 async def test_a_code_goes_to_telegram_and_at_once_elsewhere_for_who_is_not_there() -> None:
     """The check decides: a second request with the code, or the next step of the cascade."""
     asked: list[tuple[str, dict[str, Any]]] = []
