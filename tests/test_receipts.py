@@ -69,14 +69,18 @@ async def test_a_malformed_receipt_is_refused(body: str) -> None:
         assert (await post_receipt(one, path, body)).status_code == 400
 
 
-async def test_unknown_words_are_noise() -> None:
-    """An unknown type or status changes nothing; an unknown reason is `unknown`."""
+async def test_unknown_words_are_unknown() -> None:
+    """So are a status and a reason, of which the cascade takes no notice; an unknown type is noise."""
     async with world() as one:
         started = await one.create()
         path = one.gateway.last.data["receipt_url"].removeprefix(PUBLIC_URL)
-        for body in ('{"type": "account.updated", "data": {}}', receipt("teleported")):
+        for body, status in (
+            ('{"type": "account.updated", "data": {}}', "accepted"),
+            (receipt("teleported"), "unknown"),
+        ):
             assert (await post_receipt(one, path, body)).status_code == 200
-        assert await statuses(one, started["id"]) == ["accepted"]
+            assert await statuses(one, started["id"]) == [status]
+        assert one.gateway.channels == ["sms"]
         await one.report(one.gateway.last, "failed", "gremlins")
         assert ("delivery.failed", 0, "unknown") in await story(one, started["id"])
 

@@ -122,8 +122,6 @@ class AfricasTalking(BaseModel):
         word, message_id = said.get("status"), said.get("id")
         if not word or not message_id:
             raise Malformed("id, status: both are needed")
-        status = _STATUSES.get(word)
-        if status is None:
-            return []
+        status = _STATUSES.get(word, Status.UNKNOWN)
         reason = _REASONS.get(said.get("failureReason", "")) or _REASONS.get(word, "unknown")
         return [Receipt(status, reason if status is Status.FAILED else None, message_id)]

@@ -208,9 +208,8 @@ class Aws(AwsAccount):
         if not isinstance(event, dict) or not isinstance(event.get("eventType"), str):
             raise Malformed("Message: it is no event of a message")
         reason = _FAILURES.get(event["eventType"])
-        status = Status.FAILED if reason else _STATUSES.get(event["eventType"])
-        reference = text(event, "context", "ref") or None
-        return [Receipt(status, reason, text(event, "messageId"), reference)] if status else []
+        status = Status.FAILED if reason else _STATUSES.get(event["eventType"], Status.UNKNOWN)
+        return [Receipt(status, reason, text(event, "messageId"), text(event, "context", "ref") or None)]
 
     def confirmation(self, webhook: provider.Webhook, now: datetime) -> Request | None:
         """What confirms the subscription that a `SubscriptionConfirmation` offers, to SNS itself.

@@ -37,7 +37,6 @@ _STATUSES = {
     "Delivered": Status.DELIVERED,
     "Failed": Status.FAILED,
     "Expired": Status.FAILED,
-    "Unknown": Status.UNKNOWN,
 }
 _REASONS = {
     "4000": "fraud_blocked",
@@ -174,9 +173,9 @@ def _receipt(report: dict[str, Any]) -> Receipt | None:
     # Microsoft's own examples write these names now with a capital, now without.
     said = {name.lower(): value for name, value in report.items()}
     word = text(said, "deliverystatus")
-    known = _STATUSES.get(word)
-    if known is None:
+    if not word:
         return None
+    known = _STATUSES.get(word, Status.UNKNOWN)
     reason = None
     if known is Status.FAILED:
         codes = _CODE.findall(str(said.get("deliverystatusdetails")))

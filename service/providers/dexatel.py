@@ -109,8 +109,8 @@ class Dexatel(BaseModel):
         if not isinstance(event, dict):
             raise Malformed("write {data: {event, message_id, status, payload}}")
         word = text(event, "status").lower()
-        known = _STATUSES.get(word)
-        if known is None or event.get("event") != "delivery":
+        known = _STATUSES.get(word, Status.UNKNOWN)
+        if not word or event.get("event") != "delivery":
             return []
         reason = None
         if known is Status.FAILED:

@@ -250,12 +250,12 @@ def _results(webhook: provider.Webhook) -> list[dict[str, Any]]:
 
 
 def _judged(said: dict[str, Any]) -> tuple[Status | None, str | None]:
-    """What a status and its error mean; None for words that we do not know.
+    """What a status and its error mean; None where there is no status.
 
     The group first, then the ids: `error.permanent` says only that this message is over, not that another would be.
     """
     group, status_id, error_id = text(said, "status", "groupName"), _number(said, "status"), _number(said, "error")
-    status = _STATUSES.get(status_id, _GROUPS.get(group))
+    status = _STATUSES.get(status_id, _GROUPS.get(group, Status.UNKNOWN if group else None))
     if status is Status.DELIVERED and error_id in _MACHINES:
         status = Status.FAILED
     if status is not Status.FAILED:

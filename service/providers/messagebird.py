@@ -145,9 +145,7 @@ class MessageBird(BaseModel):
             return []
         if "id" not in said:
             raise Malformed("id: it is missing")
-        status = _STATUSES.get(said["status"])
-        if status is None:
-            return []
+        status = _STATUSES.get(said["status"], Status.UNKNOWN)
         otherwise = _REASONS.get(said["status"], "unknown")
         reason = _CODE_REASONS.get(said.get("statusErrorCode", ""), otherwise) if status is Status.FAILED else None
         return [Receipt(status, reason, said["id"], said.get("reference"))]

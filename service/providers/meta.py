@@ -32,6 +32,9 @@ _STATUSES = {
     "played": Status.READ,
     "failed": Status.FAILED,
 }
+_NEWS = {"deleted", "warning"}
+"""What is told in the same place and says nothing of a delivery."""
+
 _MISSING_PERMISSION = dict.fromkeys(range(200, 300), "auth")
 _REASONS = _MISSING_PERMISSION | {
     0: "auth",
@@ -165,8 +168,9 @@ class Meta(BaseModel):
 
 
 def _receipt(status: dict[str, Any]) -> Receipt | None:
-    known = _STATUSES.get(text(status, "status"))
-    if known is None:
+    word = text(status, "status")
+    known = _STATUSES.get(word, Status.UNKNOWN)
+    if not word or word in _NEWS:
         return None
     reason = None
     if known is Status.FAILED:

@@ -25,7 +25,7 @@ from service.providers.members import objects, text
 from service.providers.settings import ApiUrl, Secret, Text
 from service.providers.unsigned import WebhookSecret, authenticate
 
-_DELIVERED = "1"
+_STATUSES = {"1": Status.DELIVERED}
 _FAILURES = {
     "2": "unknown",
     "9": "opted_out",
@@ -108,11 +108,10 @@ class Msg91(BaseModel):
         authenticate(webhook, self.webhook_secret, self.old_webhook_secret)
         receipts = []
         for request_id, report in _reports(webhook):
-            word = str(report.get("status"))
-            if word == _DELIVERED:
-                receipts.append(Receipt(Status.DELIVERED, None, request_id))
-            elif word in _FAILURES:
-                receipts.append(Receipt(Status.FAILED, _FAILURES[word], request_id))
+            if (word := str(report.get("status", ""))) == "":
+                continue
+            status = Status.FAILED if word in _FAILURES else _STATUSES.get(word, Status.UNKNOWN)
+            receipts.append(Receipt(status, _FAILURES.get(word), request_id))
         return receipts
 
 

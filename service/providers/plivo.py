@@ -195,10 +195,9 @@ class Plivo(BaseModel):
             if not covered:
                 raise Forged("what is said of a call must be signed, by V3")
             return _call(fields)
-        word = fields.get("Status", "")
-        status = _STATUSES.get(word)
-        if status is None:
+        if not (word := fields.get("Status")):
             return []
+        status = _STATUSES.get(word, Status.UNKNOWN)
         # Of a long message each part is reported; it was accepted under its parent's name.
         message = fields.get("ParentMessageUUID") or fields.get("MessageUUID")
         if not message:
@@ -250,9 +249,7 @@ class Plivo(BaseModel):
 
 def _call(fields: Mapping[str, str]) -> list[Receipt]:
     word = fields["CallStatus"]
-    status = _STATUSES.get(word)
-    if status is None:
-        return []
+    status = _STATUSES.get(word, Status.UNKNOWN)
     if word == "completed" and (fields.get("Machine") == "true" or not heard(fields.get("Duration", ""))):
         status = Status.FAILED
     reason = _ENDINGS.get(word, "unknown") if status is Status.FAILED else None

@@ -33,6 +33,7 @@ LONGEST = timedelta(hours=23)
 
 _WORDS = {"verify.attempt": "delivery_status", "verify.delivery_status": "status"}
 """Where an event of Verify has its status; one of Notify has it in its type."""
+_NOTIFY = "transactional.message."
 _STATUSES = {
     "transactional.message.created": Status.ACCEPTED,
     "transactional.message.submitted": Status.SENT,
@@ -198,9 +199,10 @@ class Prelude(BaseModel):
         if not isinstance(payload, dict):
             raise Malformed("write {type, payload}")
         kind = text(said, "type")
-        known = _STATUSES.get(text(payload, _WORDS[kind]) if kind in _WORDS else kind)
-        if known is None:
+        word = text(payload, _WORDS[kind]) if kind in _WORDS else kind
+        if not word or (kind not in _WORDS and not kind.startswith(_NOTIFY)):
             return []
+        known = _STATUSES.get(word, Status.UNKNOWN)
         reason = _failure(payload) if known is Status.FAILED else None
         if kind in _WORDS:
             return [Receipt(known, reason, text(payload, "verification_id"), _reference(payload.get("metadata")))]

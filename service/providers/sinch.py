@@ -241,10 +241,10 @@ def _reports(said: dict[str, Any]) -> list[Receipt]:
     receipts = []
     for report in reports:
         word, code = text(report, "status").lower(), report.get("code")
-        status = _SMS_STATUSES.get(word)
+        status = _SMS_STATUSES.get(word, Status.UNKNOWN)
         fallback = word if word in ("expired", "cancelled") else "unknown"
         reason = _SMS_REASONS.get(code, fallback) if isinstance(code, int) else fallback
-        if status is not None:
+        if word:
             failed = status is Status.FAILED
             receipts.append(Receipt(status, reason if failed else None, text(said, "batch_id"), reference))
     return receipts
@@ -255,9 +255,9 @@ def _calls(said: dict[str, Any]) -> list[Receipt]:
     if not isinstance(said.get("event"), str):
         raise Malformed("event: a string is missing")
     result, duration = text(said, "result"), said.get("duration")
-    if said["event"] != "dice" or result not in _CALL_STATUSES:
+    if said["event"] != "dice" or not result:
         return []
-    status, reason = _CALL_STATUSES[result], None
+    status, reason = _CALL_STATUSES.get(result, Status.UNKNOWN), None
     if result == "ANSWERED" and isinstance(duration, int) and duration < _HEARD:
         status = Status.FAILED
     if status is Status.FAILED:

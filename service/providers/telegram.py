@@ -123,9 +123,9 @@ class Telegram(BaseModel):
         if not said:
             raise Malformed("write {request_id, delivery_status, payload}")
         word = text(said, "delivery_status", "status")
-        known = _STATUSES.get(word)
-        if known is None:
+        if not word:
             return []
+        known = _STATUSES.get(word, Status.UNKNOWN)
         return [Receipt(known, _FAILURES.get(word), text(said, "request_id"), text(said, "payload") or None)]
 
     def _authenticate(self, webhook: Webhook, now: datetime) -> None:

@@ -136,10 +136,9 @@ class Telnyx(BaseModel):
             return []
         if message.get("webhook_url", webhook.url) != webhook.url:
             raise Malformed("the receipt is about another delivery")
-        word = _word(message)
-        known = _STATUSES.get(word)
-        if known is None:
+        if not (word := _word(message)):
             return []
+        known = _STATUSES.get(word, Status.UNKNOWN)
         reason = None
         if known is Status.FAILED:
             reason = _reason(first(message.get("errors"))) or ("expired" if word == "expired" else "unknown")

@@ -46,7 +46,10 @@ _LONGEST_VALIDITY = 36_000
 _SID = 34
 """Characters: a sender of this length can only be a messaging service."""
 
-# Words of messages and of calls; `partially_delivered`, inbound ones and new ones tell nothing.
+_INBOUND = {"receiving", "received"}
+"""What is said of a message from a person."""
+
+# Words of messages and of calls. What `partially_delivered` means for a code is as unknown as a word that is new.
 _STATUSES = {
     "accepted": Status.ACCEPTED,
     "scheduled": Status.ACCEPTED,
@@ -221,9 +224,9 @@ class Twilio(BaseModel):
         """The receipt of a message or a call. Raises Forged or Malformed."""
         fields = self._authenticated(webhook)
         word = fields.get("MessageStatus") or fields.get("CallStatus", "")
-        status = _STATUSES.get(word)
-        if status is None:
+        if not word or word in _INBOUND:
             return []
+        status = _STATUSES.get(word, Status.UNKNOWN)
         sid = fields.get("MessageSid") or fields.get("CallSid")
         if not sid:
             raise Malformed("MessageSid or CallSid is missing")

@@ -89,7 +89,7 @@ class TwoFactor(BaseModel):
         word, session = said.get("StatusGroupName") or said.get("Status"), said.get("SessionId")
         if not word or not session:
             raise Malformed("SessionId, and Status or StatusGroupName: both are needed")
-        status = _STATUSES.get(word)
-        if status is None or said.get("mode") == _CALL:
+        status = _STATUSES.get(word, Status.UNKNOWN)
+        if said.get("mode") == _CALL:
             return []
         return [Receipt(status, _REASONS.get(word, "unknown") if status is Status.FAILED else None, session)]

@@ -292,7 +292,9 @@ def _id(said: dict[str, Any]) -> str:
 
 
 def _message(said: dict[str, Any]) -> tuple[Status | None, str | None]:
-    status = _STATUSES.get(str(said.get("status")))
+    if not (word := text(said, "status")):
+        return None, None
+    status = _STATUSES.get(word, Status.UNKNOWN)
     if status is not Status.FAILED:
         return status, None
     error = said.get("error")
@@ -302,14 +304,15 @@ def _message(said: dict[str, Any]) -> tuple[Status | None, str | None]:
 
 def _called(said: dict[str, Any]) -> tuple[Status | None, str | None]:
     """A call that was completed after a few seconds was a mailbox, or somebody who hung up."""
-    word = str(said.get("status"))
+    if not (word := text(said, "status")):
+        return None, None
     if word == "completed":
         try:
             heard = float(str(said.get("duration"))) >= HEARD
         except ValueError:
             return None, None
         return (Status.DELIVERED, None) if heard else (Status.FAILED, "unreachable")
-    status, reason = _CALLS.get(word, (None, None))
+    status, reason = _CALLS.get(word, (Status.UNKNOWN, None))
     if status is not Status.FAILED:
         return status, None
     return status, _CALL_DETAILS.get(str(said.get("detail")), reason)

@@ -147,9 +147,7 @@ class VonageSms(BaseModel):
         word, message_id = said.get("status"), said.get("messageId")
         if not word or not message_id:
             raise Malformed("status, messageId: both are needed")
-        status = _STATUSES.get(word)
-        if status is None:
-            return []
+        status = _STATUSES.get(word, Status.UNKNOWN)
         otherwise = "expired" if word == "expired" else "unknown"
         reason = _REASONS.get(said.get("err-code", ""), otherwise) if status is Status.FAILED else None
         return [Receipt(status, reason, message_id, said.get("client-ref"))]

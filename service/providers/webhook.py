@@ -129,8 +129,7 @@ class Webhook(BaseModel):
             raise Malformed("data.status: write one of sent, delivered, read, failed")
         if reason is not None and not isinstance(reason, str):
             raise Malformed("data.reason: write a string, or leave it out")
-        known = _STATUSES.get(status)
-        return [] if known is None else [Receipt(known, reason, text(data, "message_id"))]
+        return [Receipt(_STATUSES.get(status, Status.UNKNOWN), reason, text(data, "message_id"))]
 
     def _authenticate(self, webhook: provider.Webhook, now: datetime) -> None:
         """Check signature and age (five minutes either way), in constant time. Raises Forged."""

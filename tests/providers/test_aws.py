@@ -166,10 +166,10 @@ def test_every_event_is_known() -> None:
     assert known == {event for event in events - silent if not event.startswith("MEDIA_")}
 
 
-def test_events_that_nobody_knows_are_passed_over() -> None:
-    """So are those without a context, for which the caller knows no delivery."""
-    assert ACCOUNT.receipts(sns('{"eventType": "TEXT_UNKNOWN"}'), NOW) == []
-    assert ACCOUNT.receipts(sns('{"eventType": "TEXT_TELEPORTED"}'), NOW) == []
+def test_events_that_nobody_knows_are_unknown() -> None:
+    """Those without a context are passed over by the caller, who knows no delivery for them."""
+    assert ACCOUNT.receipts(sns('{"eventType": "TEXT_UNKNOWN"}'), NOW) == [Receipt(Status.UNKNOWN)]
+    assert ACCOUNT.receipts(sns('{"eventType": "TEXT_TELEPORTED"}'), NOW) == [Receipt(Status.UNKNOWN)]
     assert ACCOUNT.receipts(sns('{"eventType": "TEXT_SENT", "context": 7}'), NOW) == [Receipt(Status.SENT)]
 
 

@@ -147,13 +147,13 @@ def test_receipts_are_read_as_documented(case: dict[str, Any]) -> None:
         ({"status": "SCHEDULED"}, [Receipt(Status.ACCEPTED, None, "m", "p")]),
         ({"status": "enroute"}, [Receipt(Status.SENT, None, "m", "p")]),
         ({"status": "Sent", "payload": None}, [Receipt(Status.SENT, None, "m", None)]),
-        ({"status": "teleported"}, []),
+        ({"status": "teleported"}, [Receipt(Status.UNKNOWN, None, "m", "p")]),
         ({"status": ["sent"]}, []),
         ({"event": "message", "status": "delivered"}, []),
     ],
 )
-def test_other_words_are_read_in_any_case_or_passed_over(fields: dict[str, Any], receipts: list[Receipt]) -> None:
-    """As are other events, such as messages of people."""
+def test_other_words_are_read_in_any_case_or_unknown(fields: dict[str, Any], receipts: list[Receipt]) -> None:
+    """Other events, such as messages of people, are passed over."""
     assert DEXATEL.receipts(signed(event(**fields)), NOW) == receipts
 
 

@@ -171,9 +171,10 @@ def test_the_group_and_the_ids_make_the_meaning(
     assert ACCOUNT.receipts(report({"results": [said]}), NOW) == [Receipt(*expected, "m", "m")]
 
 
-def test_words_that_nobody_knows_are_passed_over() -> None:
-    """A new group, or none, says nothing that we could use."""
-    assert ACCOUNT.receipts(report({"results": [{"status": {"groupName": "TELEPORTED"}}, {}]}), NOW) == []
+def test_words_that_nobody_knows_are_unknown() -> None:
+    """A new group is, what has none is passed over."""
+    said = {"results": [{"status": {"groupName": "TELEPORTED"}}, {}]}
+    assert ACCOUNT.receipts(report(said), NOW) == [Receipt(Status.UNKNOWN)]
 
 
 @pytest.mark.parametrize("said", [{}, [], {"results": {}}, {"results": [1]}, "x", {"results": None}])

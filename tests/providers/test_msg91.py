@@ -141,7 +141,7 @@ def test_every_status_has_its_reason(code: str) -> None:
 
 
 def test_a_webhook_may_hold_many_reports() -> None:
-    """Of several requests; what is not known among them is passed over."""
+    """Of several requests; a word that is not known is unknown, and what has none is passed over."""
     reports = [
         {"requestId": "a", "report": [{"status": "1"}, {"status": "26"}, {}, 7]},
         {"requestId": "b", "report": [{"status": "17"}]},
@@ -150,9 +150,11 @@ def test_a_webhook_may_hold_many_reports() -> None:
     ]
     assert ACCOUNT.receipts(second(reports), NOW) == [
         Receipt(Status.DELIVERED, None, "a"),
+        Receipt(Status.UNKNOWN, None, "a"),
         Receipt(Status.FAILED, "opted_out", "b"),
     ]
-    assert ACCOUNT.receipts(third(status="Pondering"), NOW) == []
+    [pondering] = ACCOUNT.receipts(third(status="Pondering"), NOW)
+    assert (pondering.status, pondering.reason) == (Status.UNKNOWN, None)
 
 
 @pytest.mark.parametrize(

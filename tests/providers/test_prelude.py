@@ -180,17 +180,19 @@ def test_events_are_read_as_documented(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("said", "receipts"),
     [
-        {"type": "verify.delivery_status", "payload": {"status": "teleported"}},
-        {"type": "verify.delivery_status", "payload": {"status": ["delivered"]}},
-        {"type": ["verify.attempt"], "payload": {}},
-        {"payload": {"status": "delivered"}},
+        ({"type": "verify.delivery_status", "payload": {"status": "teleported"}}, [Receipt(Status.UNKNOWN)]),
+        ({"type": "transactional.message.teleported", "payload": {}}, [Receipt(Status.UNKNOWN)]),
+        ({"type": "verify.delivery_status", "payload": {"status": ["delivered"]}}, []),
+        ({"type": "teleported", "payload": {"status": "delivered"}}, []),
+        ({"type": ["verify.attempt"], "payload": {}}, []),
+        ({"payload": {"status": "delivered"}}, []),
     ],
 )
-def test_words_that_are_not_known_are_passed_over(said: Any) -> None:
-    """As is an event without a type."""
-    assert PRELUDE.receipts(signed(json.dumps(said)), NOW) == []
+def test_words_that_are_not_known_are_unknown(said: Any, receipts: list[Receipt]) -> None:
+    """An event of another kind, or without a type, is passed over."""
+    assert PRELUDE.receipts(signed(json.dumps(said)), NOW) == receipts
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"type": "verify.attempt", "payload": []}'])

@@ -175,11 +175,16 @@ def test_receipts_are_read_as_documented(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [{"request_id": "1"}, {"delivery_status": {"status": "pending"}}, {"delivery_status": {"status": ["sent"]}}]
+    ("said", "receipts"),
+    [
+        ({"request_id": "1"}, []),
+        ({"delivery_status": {"status": ["sent"]}}, []),
+        ({"delivery_status": {"status": "pending"}}, [Receipt(Status.UNKNOWN)]),
+    ],
 )
-def test_words_that_are_not_known_are_passed_over(said: Any) -> None:
-    """As is a report on something else than delivery."""
-    assert TELEGRAM.receipts(signed(json.dumps(said)), NOW) == []
+def test_words_that_are_not_known_are_unknown(said: Any, receipts: list[Receipt]) -> None:
+    """A report on something else than delivery is passed over."""
+    assert TELEGRAM.receipts(signed(json.dumps(said)), NOW) == receipts
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", "sent"])

@@ -171,13 +171,13 @@ def test_receipts_are_read_as_documented(case: dict[str, Any]) -> None:
         ({"id": "m", "to": [{"status": "sending_failed"}]}, [Receipt(Status.FAILED, "unknown", "m")]),
         ({"id": "m", "to": [{"status": "sent"}], "errors": [{"code": "40001"}]}, [Receipt(Status.SENT, None, "m")]),
         ({"id": 7, "to": [{"status": "sent"}]}, [Receipt(Status.SENT)]),
-        ({"id": "m", "to": [{"status": "webhook_delivered"}]}, []),
+        ({"id": "m", "to": [{"status": "webhook_delivered"}]}, [Receipt(Status.UNKNOWN, None, "m")]),
         ({"id": "m", "to": [{"status": ["sent"]}]}, []),
         ({"id": "m", "to": []}, []),
     ],
 )
 def test_words_and_codes_that_are_not_known_are_unknown(payload: dict[str, Any], receipts: list[Receipt]) -> None:
-    """A status is passed over, a failure keeps its status."""
+    """A failure keeps its status."""
     assert TELNYX.receipts(signed(event(payload)), NOW) == receipts
 
 

@@ -21,6 +21,7 @@ from service.provider import (
     Receipt,
     Rejected,
     ReportsByMessageId,
+    Status,
     Webhook,
 )
 from service.providers.twofactor import TwoFactor
@@ -116,16 +117,18 @@ def test_receipts_are_read_as_documented(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("said", "statuses"),
     [
-        {"Status": "PONDERING"},
-        {"Status": "delivered"},
-        {"mode": "VOICE_OTP", "Status": "DELIVERED", "callDetailStatus": "DELIVERED (USR_NOT_PICKD)"},
+        ({"Status": "PONDERING"}, [Status.UNKNOWN]),
+        ({"Status": "delivered"}, [Status.UNKNOWN]),
+        ({"mode": "VOICE_OTP", "Status": "DELIVERED", "callDetailStatus": "DELIVERED (USR_NOT_PICKD)"}, []),
     ],
 )
-def test_what_is_not_known_or_not_ours_is_passed_over(said: dict[str, str]) -> None:
+def test_what_is_not_known_is_unknown_and_what_is_not_ours_passed_over(
+    said: dict[str, str], statuses: list[Status]
+) -> None:
     """2Factor calls it delivered when nobody took a call; but the calls are somebody else's."""
-    assert ACCOUNT.receipts(report(**said), NOW) == []
+    assert [receipt.status for receipt in ACCOUNT.receipts(report(**said), NOW)] == statuses
 
 
 @pytest.mark.parametrize("body", ["", "{}", "SessionId=s", "Status=DELIVERED", "SessionId=&Status=DELIVERED"])

@@ -138,14 +138,14 @@ def test_receipts_of_calls_are_read_as_documented(case: dict[str, Any]) -> None:
         ({"status": "failed", "detail": "number_out_of_service"}, (Status.FAILED, "invalid_number")),
         ({"status": "failed", "detail": "internal_error"}, (Status.FAILED, "provider_error")),
         ({"status": "failed", "detail": "new"}, (Status.FAILED, "provider_error")),
-        ({"status": "disconnected"}, None),
+        ({"status": "disconnected"}, (Status.UNKNOWN, None)),
         ({"type": "transfer"}, None),
     ],
 )
 def test_how_a_call_ended_says_whether_the_code_was_heard(
     said: dict[str, Any], outcome: tuple[Status, str | None] | None
 ) -> None:
-    """One that lasted some seconds was; a word that we do not know says nothing."""
+    """One that lasted some seconds was; a word that we do not know is unknown, an event without one nothing."""
     webhook = signed(json.dumps({"uuid": "m1"} | said))
     assert VONAGE.receipts(webhook, NOW) == ([Receipt(*outcome, "m1")] if outcome else [])
 
