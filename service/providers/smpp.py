@@ -55,6 +55,7 @@ _REASONS = {
     0x58: "rate_limited",  # ESME_RTHROTTLED
     0x62: "request",  # ESME_RINVEXPIRY
     0x64: "provider_error",  # ESME_RX_T_APPN
+    0x65: "carrier_blocked",  # ESME_RX_P_APPN
     0x66: "carrier_blocked",  # ESME_RX_R_APPN
     0xFE: "provider_error",  # ESME_RDELIVERYFAILURE
     0xFF: "provider_error",  # ESME_RUNKNOWNERR
@@ -66,7 +67,6 @@ _RECEIPTS = {
     "ENROUTE": (Status.SENT, None),
     "ACCEPTD": (Status.SENT, None),
     "DELIVRD": (Status.DELIVERED, None),
-    "UNKNOWN": (Status.UNKNOWN, None),
     "EXPIRED": (Status.FAILED, "expired"),
     "UNDELIV": (Status.FAILED, "unreachable"),
     "REJECTD": (Status.FAILED, "carrier_blocked"),
@@ -154,7 +154,7 @@ class Smpp(BaseModel):
         return Accepted(_id(response.body, base))
 
     def delivered(self, message: Deliver) -> list[Receipt]:
-        """What a receipt says by its parameters, else by its text; a word that nobody knows is passed over."""
+        """What a receipt says by its parameters, else by its text."""
         if message.esm_class & _TYPE != _RECEIPT:
             return []
         text = re.split(rb"(?i)\btext:", message.text, maxsplit=1)[0]  # behind it is the message, with whatever words
@@ -164,9 +164,9 @@ class Smpp(BaseModel):
             word = _STATES[message.message_state]
         base = {"same": 0, "hex-decimal": 10, "decimal-hex": 16}[self.message_ids]
         name = _id(message.receipted_message_id or said.get(b"id", b""), base)
-        if word not in _RECEIPTS or not name:
+        if not word or not name:
             return []
-        status, reason = _RECEIPTS[word]
+        status, reason = _RECEIPTS.get(word, (Status.UNKNOWN, None))
         return [Receipt(status, reason, name)]
 
     def receipts(self, webhook: Webhook, now: datetime) -> list[Receipt]:  # noqa: ARG002 - nobody is believed

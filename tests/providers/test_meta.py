@@ -157,12 +157,13 @@ def test_receipts_are_read_as_documented(case: dict[str, Any]) -> None:
         ({"id": "m", "status": "failed", "errors": [{"code": 424242}]}, [Receipt(Status.FAILED, "unknown", "m")]),
         ({"id": "m", "status": "sent", "errors": [{"code": 131026}]}, [Receipt(Status.SENT, None, "m")]),
         ({"id": "m", "status": "deleted"}, []),
+        ({"id": "m", "status": "teleported"}, [Receipt(Status.UNKNOWN, None, "m")]),
         ({"id": "m", "status": ["sent"]}, []),
         ({"status": "sent", "id": 7, "biz_opaque_callback_data": 7}, [Receipt(Status.SENT)]),
     ],
 )
 def test_words_and_codes_that_are_not_known_are_unknown(said: dict[str, Any], receipts: list[Receipt]) -> None:
-    """A status is passed over, a failure keeps its status."""
+    """A failure keeps its status; what is told of something else than delivery is passed over."""
     assert META.receipts(signed(statuses(said)), NOW) == receipts
 
 

@@ -128,7 +128,8 @@ def test_parameters_say_more_than_the_text() -> None:
     assert ACCOUNT.delivered(Deliver(4, text, b"", 200)) == [Receipt(Status.DELIVERED, None, "1")]
     assert ACCOUNT.delivered(Deliver(4, b"ID:5 STAT:delivrd TEXT:id:6")) == [Receipt(Status.DELIVERED, None, "5")]
     assert ACCOUNT.delivered(Deliver(0x44, text)) == [Receipt(Status.DELIVERED, None, "1")]
-    for other in (Deliver(0, text), Deliver(8, text), Deliver(4, b"id:1 stat:SKIPPED"), Deliver(4, b"stat:DELIVRD")):
+    assert ACCOUNT.delivered(Deliver(4, b"id:1 stat:SKIPPED")) == [Receipt(Status.UNKNOWN, None, "1")]
+    for other in (Deliver(0, text), Deliver(8, text), Deliver(4, b"id:1"), Deliver(4, b"stat:DELIVRD")):
         assert ACCOUNT.delivered(other) == []
 
 
@@ -159,6 +160,7 @@ def test_every_status_means_something() -> None:
     assert outcomes[0] == Accepted("")
     assert {outcome.reason for outcome in outcomes if isinstance(outcome, Rejected)} <= REASONS.keys()
     assert outcomes[0x400] == Rejected("unknown")
+    assert outcomes[0x65] == outcomes[0x66] == Rejected("carrier_blocked")
     assert {reason for _, reason in adapter._RECEIPTS.values() if reason} <= REASONS.keys()  # noqa: SLF001 - the table
 
 

@@ -150,6 +150,13 @@ def test_how_a_call_ended_says_whether_the_code_was_heard(
     assert VONAGE.receipts(webhook, NOW) == ([Receipt(*outcome, "m1")] if outcome else [])
 
 
+def test_a_word_about_a_message_that_nobody_knows_is_unknown() -> None:
+    """One that has none, such as a message from a person, is passed over."""
+    said = {"message_uuid": "m1", "status": "teleported"}
+    assert VONAGE.receipts(signed(json.dumps(said)), NOW) == [Receipt(Status.UNKNOWN, None, "m1")]
+    assert VONAGE.receipts(signed(json.dumps({"message_uuid": "m1", "text": "STOP"})), NOW) == []
+
+
 def test_the_event_of_a_machine_names_the_call_otherwise() -> None:
     """`call_uuid` in place of `uuid`."""
     body = json.dumps({"call_uuid": "63f618634a514f6b86e146edebcf9356", "status": "machine"})
