@@ -43,6 +43,7 @@ AT_REPORTS = {
     "sent": {"status": "Sent"},
     "delivered": {"status": "Success"},
     "failed": {"status": "AbsentSubscriber"},
+    "unknown": {"status": "Pondering"},
 }
 """What Africa's Talking, `at`, calls things. It has no word for `read`, and its failures are all `unreachable` here."""
 RANK = {
@@ -57,7 +58,7 @@ RANK = {
     "read": 7,
 }
 LIVE = {"pending", "undeliverable"}
-STATUSES = st.sampled_from(["failed", "sent", "failed", "read", "delivered"])
+STATUSES = st.sampled_from(["failed", "sent", "failed", "read", "delivered", "unknown"])
 REASONS = st.sampled_from(["unreachable", "landline", "not_on_channel", "invalid_number"])
 PROVIDERS = st.sampled_from(["at", "gw", "voice"])
 REFUSALS = st.sampled_from(["carrier_blocked", "carrier_blocked", "landline", "opted_out", "invalid_number"])
@@ -178,7 +179,7 @@ class Model:
         self.now = now
         if self.live and now >= self.expires:
             self.status = "expired"
-        elif self.live and self.deliveries[-1][2] in {"accepted", "sent"} and now >= self.until:
+        elif self.live and self.deliveries[-1][2] in {"accepted", "sent", "unknown"} and now >= self.until:
             self.deliveries[-1][2] = "unknown"
             self.advance("silence")
 
