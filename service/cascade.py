@@ -20,6 +20,8 @@ from enum import StrEnum
 
 from service.provider import REASONS, Channel
 
+TAKEN = "duplicate"
+"""The reason of a provider that has the message already, from a try whose answer was lost."""
 BACKOFF_FIRST = 1.0
 BACKOFF_MOST = 15.0
 
@@ -139,8 +141,11 @@ def after_rejection(reason: str, providers: int, attempt: int, retry_after: floa
 
     Transient reasons try each provider once at once, then go around again with a back-off that doubles, or that the
     provider asked for; the script turns it into an advance when it would end after the step's wait. Reasons that
-    another provider may not share try the providers that are left. All others advance.
+    another provider may not share try the providers that are left. Whoever has the message already has taken it. All
+    others advance.
     """
+    if reason == TAKEN:
+        return Move(Next.WAIT)
     known = REASONS.get(reason, REASONS["unknown"])
     fresh = attempt + 1 < providers
     if known.next_provider and fresh:

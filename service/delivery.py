@@ -226,6 +226,8 @@ class Deliveries:
         match outcome:
             case Accepted(message_id):
                 status, reason = Status.ACCEPTED, ""
+            case Rejected() if move.next is Next.WAIT:
+                status, reason, message_id = Status.ACCEPTED, "", ""
             case Rejected(reason):
                 status, message_id = Status.REJECTED, ""
         self._tally.tried(due.fields, due.id.n, name or "-", status, reason)

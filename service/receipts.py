@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from service.answer import Answer
-from service.cascade import pointless
+from service.cascade import TAKEN, pointless
 from service.door import Door
 from service.errors import Forged, Malformed
 from service.guard.live import Guard
@@ -125,6 +125,8 @@ class Receipts:
     async def take(self, delivery: DeliveryId, provider: str, receipt: Receipt) -> Answer:
         """Take a receipt for a delivery; the answer is `next` where another is to be sent now. Raises Unavailable."""
         n = delivery.n
+        if receipt.reason == TAKEN:
+            receipt = Receipt(Status.ACCEPTED, None, receipt.message_id)
         reason = _known(receipt.reason)
         useless = pointless(reason) if receipt.status is Status.FAILED else frozenset()
         answer = await self._store.run(

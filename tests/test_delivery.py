@@ -245,6 +245,20 @@ async def test_a_transient_error_tries_the_steps_next_provider_at_once() -> None
         ]
 
 
+async def test_a_provider_that_has_the_message_already_has_taken_it() -> None:
+    """Its first answer was lost: the step waits for what it reports, and goes on when it says nothing."""
+    async with world() as one:
+        one.gateway.refuse("duplicate", "sms")
+        started = await one.create()
+        assert await statuses(one, started["id"]) == ["accepted"]
+        await one.report(one.gateway.last, "failed", "duplicate")
+        assert one.gateway.channels == ["sms"]
+        await one.travel(21)
+        assert one.gateway.channels == ["sms", "whatsapp"]
+        await one.report(one.gateway.sent[0], "delivered")
+        assert await statuses(one, started["id"]) == ["delivered", "accepted"]
+
+
 async def test_who_refused_for_good_is_not_asked_again_in_its_step() -> None:
     """The other one, who only wants us to slow down, gets the message as soon as it takes it."""
     async with world(cascade=TWO_PROVIDERS) as one:

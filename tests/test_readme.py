@@ -347,6 +347,11 @@ def test_the_reasons_have_the_consequences_that_are_told() -> None:
             frozenset(Channel) - {Channel.VOICE, Channel.EMAIL},
         ),
         "nothing: no further step can help": (Next.ADVANCE, Next.ADVANCE, frozenset(Channel)),
+        "the message was taken before, by a try whose answer was lost: its receipts, or silence": (
+            Next.WAIT,
+            Next.WAIT,
+            frozenset(),
+        ),
     }
     rows = table("| reasons | what follows a rejection |")
     assert sorted(name for reasons, _ in rows for name in quoted(reasons)) == sorted(REASONS)
