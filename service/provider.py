@@ -402,6 +402,13 @@ class LimitsCodes(Protocol):
         """How many digits a code may have on this channel; None for any."""
 
 
+@runtime_checkable
+class LimitsAddresses(Protocol):
+    """A provider that takes receipt addresses of so many characters at most."""
+
+    longest_address: ClassVar[int]
+
+
 _HTTP_REASONS = {
     401: "auth",
     402: "balance",

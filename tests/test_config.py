@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service import config
+from service import config, ids
 from service.api.auth import digest
 from service.config import Config
 from service.errors import ConfigError
@@ -18,6 +18,7 @@ from service.guard.limits import Rate
 from service.phone import REFUSABLE
 from service.providers import KINDS
 from service.providers.webhook import Webhook
+from service.sealing import KeyRing
 from service.texts import Texts
 from tests.world import KEY, NEXT_SECRET_KEY, SECRET_KEY, WEBHOOK_SECRET, Table, table
 
@@ -563,6 +564,23 @@ def test_numbers_have_a_least_and_a_most(field: str, least: int, most: int) -> N
         assert getattr(accepted(table(**{field: value})).settings.applications["shop"], field) == value
     for value in (least - 1, most + 1):
         assert set(problems(table(**{field: value}))) == {f"applications.shop.{field}"}
+
+
+def test_a_receipt_address_has_room_where_a_provider_limits_it() -> None:
+    """The last delivery's would be cut, or the message refused."""
+    data = table(cascade=[sms("vonage_sms")])
+    data["providers"]["vonage_sms"] = {"kind": "vonage_sms", "api_key": "k", "api_secret": "s", "sms_from": "Shop"}
+    delivery = f"{ids.new(0)}.99"
+    token = f"{delivery}.{KeyRing([b'k' * 32]).writer.token(delivery, 'vonage_sms')}"
+    data["server"]["public_url"] = url = "https://otp.our-example.org"
+    assert len(f"{url}/receipts/vonage_sms/{token}") == 100
+    accepted(data)
+    data["server"]["public_url"] = f"{url}/otp"
+    assert problems(data) == {
+        "providers.vonage_sms": (
+            "it takes receipt addresses of 100 characters: shorten its name or server.public_url by 4"
+        )
+    }
 
 
 def test_providers_that_report_need_to_know_where() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from service import phone, tracing
 from service.config.faults import Fault, join, meant, named_plainly
 from service.config.tables import Settings, Steps
 from service.errors import TextError
-from service.provider import Channel, LimitsCodes, Provider
+from service.provider import Channel, LimitsAddresses, LimitsCodes, Provider
 from service.texts import Texts
 
 
@@ -87,6 +88,21 @@ def _reachable(draft: Draft) -> Iterator[Fault]:
         yield "server.public_url", f"needed: {', '.join(reporting)} must know where to send receipts"
 
 
+_TOKEN = 52
+"""Characters of a receipt's token: a verification's id, the number of a delivery below a hundred, a MAC, two dots."""
+
+
+def _addresses(draft: Draft) -> Iterator[Fault]:
+    for name, provider in draft.providers.items():
+        room = provider.longest_address if isinstance(provider, LimitsAddresses) else math.inf
+        address = f"{draft.settings.server.public_url or ''}/receipts/{name}/"
+        if (over := len(address) + _TOKEN - room) > 0:
+            yield (
+                join("providers", name),
+                f"it takes receipt addresses of {room} characters: shorten its name or server.public_url by {over}",
+            )
+
+
 def _api_keys(draft: Draft) -> Iterator[Fault]:
     owners: dict[str, str] = {}
     for name, application in draft.settings.applications.items():
@@ -133,5 +149,16 @@ def _traced(draft: Draft) -> Iterator[Fault]:
         yield "tracing.endpoint", "its packages are not installed: pip install 'verifyd[otel]'"
 
 
-RULES: tuple[Rule, ...] = (_names, _cascades, _ring, _reachable, _api_keys, _texts, _types, _events, _traced)
+RULES: tuple[Rule, ...] = (
+    _names,
+    _cascades,
+    _ring,
+    _reachable,
+    _addresses,
+    _api_keys,
+    _texts,
+    _types,
+    _events,
+    _traced,
+)
 """All of them; each yields what breaks it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import math
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -89,6 +89,8 @@ class VonageSms(BaseModel):
     """An account and its sender; `signature_secret` and `signature_method` as they are set for the account."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    longest_address: ClassVar[int] = 100
 
     kind: Literal["vonage_sms"] = "vonage_sms"
     api_url: ApiUrl = "https://rest.nexmo.com"
