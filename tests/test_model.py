@@ -437,6 +437,5 @@ TestLives = Lives.TestCase
 TestLives.settings = settings(
     max_examples=60,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -226,7 +226,7 @@ def test_another_scheme_is_forged() -> None:
         PRELUDE.receipts(signed(CASES[0]["body"], scheme="sha256"), NOW)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(JSON)
 def test_rubbish_that_is_rightly_signed_is_malformed_or_noise(said: Any) -> None:
     """Wherever it stands; as it is in an answer."""
