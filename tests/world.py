@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import pytest
 import time_machine
 from redis.asyncio import Redis, RedisCluster
 from standardwebhooks import Webhook
@@ -35,6 +36,9 @@ NEXT_SECRET_KEY = "OTg3NjU0MzIxMDk4NzY1NDMyMTA5ODc2NTQzMjEwOTg="
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PUBLIC_URL = "https://otp.example.com"
 SUBSCRIBER = "shop.example"
+
+PATIENCE = 60.0
+"""Seconds that an answer may take here."""
 
 Table = dict[str, Any]
 
@@ -326,14 +330,20 @@ async def world(
     vendor: Callable[[httpx.Request], httpx.Response] | None = None,
     **changes: object,
 ) -> AsyncIterator[World]:
-    """A running world; `changes` as for `table`, `client` in place of the embedded store, `vendor` of the gateway."""
+    """A running world; `changes` as for `table`, `client` in place of the embedded store, `vendor` of the gateway.
+
+    The embedded store is never away, so nothing is told 503 because the machine is busy.
+    """
     subscriber = Subscriber()
     gateway = Gateway(vendors={SUBSCRIBER: subscriber})
     checked = config.check(table(**changes), KINDS, {})
     sleepers = Sleepers()
     transport = httpx.MockTransport(vendor or gateway)
     service = Service(checked, client=client, transport=transport, sleep=sleepers.sleep, tracing=tracing)
-    with time_machine.travel(datetime.now(UTC), tick=True) as clock:
+    with pytest.MonkeyPatch.context() as limits, time_machine.travel(datetime.now(UTC), tick=True) as clock:
+        if client is None and checked.settings.embedded:
+            for limit in ("service.api.listener.SECONDS", "service.store.pipelines.SECONDS"):
+                limits.setattr(limit, PATIENCE)
         one = World(service, gateway, clock, sleepers, subscriber)
         try:
             yield one
