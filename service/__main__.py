@@ -7,6 +7,7 @@ import base64
 import os
 import secrets
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,8 +110,10 @@ def _replay(arguments: argparse.Namespace) -> int:
     piped = arguments.traffic == "-"
     try:
         summary = replay.run(arguments.traffic, arguments.decisions, oracle)
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+    except (OSError, EOFError, zlib.error) as error:
+        # What gzip finds wrong with a file comes without its name.
+        name = getattr(error, "filename", None) or arguments.traffic
+        print(f"{name}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 2
     for line in summary.lines():
         print(line, file=sys.stderr if piped else sys.stdout)

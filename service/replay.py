@@ -96,7 +96,7 @@ class Summary:
 
 
 def run(traffic: str, decisions: Path | None, oracle: Oracle) -> Summary:
-    """Run the log in a file, or (`-`) from standard input; raises OSError.
+    """Run the log in a file, or (`-`) from standard input; raises OSError, EOFError, zlib.error.
 
     Decisions go to the file of `decisions`, and with `-` also to standard output, each at once: a driver may wait for
     it. Bad lines are named on standard error, and the rest goes on.
@@ -127,7 +127,8 @@ def _complain(sentence: str) -> None:
 def replay(lines: Iterable[bytes], oracle: Oracle, tell: Tell, complain: Complain) -> Summary:
     """Run a log, a line at a time: `tell` gets a line for each decision, `complain` a sentence for each bad line.
 
-    An event that is earlier than the one before it counts as simultaneous with it.
+    An event that is earlier than the one before it counts as simultaneous with it. What a bad line says counts for
+    nothing, its time included.
     """
     summary = Summary(oracle.prices.currency)
     clock = 0.0
@@ -135,8 +136,9 @@ def replay(lines: Iterable[bytes], oracle: Oracle, tell: Tell, complain: Complai
         try:
             if line.strip():
                 event = _event(line)
-                clock = event["t"] = max(clock, event["t"])
+                event["t"] = max(clock, event["t"])
                 _take(event, oracle, summary, tell)
+                clock = event["t"]
         except _BAD as error:
             summary.bad += 1
             complain(f"line {number}: {_fault(error)}")
@@ -160,18 +162,31 @@ def _event(line: bytes) -> dict[str, Any]:
 def _take(event: dict[str, Any], oracle: Oracle, summary: Summary, tell: Tell) -> None:
     match event["type"]:
         case "create":
-            if not isinstance(event["to"], str):
-                raise TypeError("`to` is a text")
+            _see_to(event)
             decision = oracle.create(event)
             summary.count(decision)
             tell(_told(event, decision))
         case "check":
+            if not isinstance(event["correct"], bool):
+                raise TypeError("`correct` is true or false")
             if (approved := oracle.check(event)) is not None:
                 summary.approve(approved)
         case "receipt":
             oracle.receipt(event)
         case other:
             raise ValueError(f"no type of event: {str(other)[:20]!r}")
+
+
+def _see_to(event: dict[str, Any]) -> None:
+    """Raise KeyError or TypeError for a create that says what production would not take."""
+    if not isinstance(event["to"], str):
+        raise TypeError("`to` is a text")
+    for name in ("challenge_passed", "trusted"):
+        if not isinstance(event.get(name), bool | None):
+            raise TypeError(f"`{name}` is true or false")
+    keys = event.get("limit_keys") or {}
+    if not isinstance(keys, dict) or not all(isinstance(value, str) for value in keys.values()):
+        raise TypeError("`limit_keys` is an object of texts")
 
 
 def _told(event: dict[str, Any], decision: Decision) -> bytes:

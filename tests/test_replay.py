@@ -80,11 +80,22 @@ def test_bad_lines_are_named_and_the_rest_goes_on(tmp_path: Path, capsys: pytest
         {"t": 1, "type": "create", "ref": "x", "to": "+447400123456", "device_id": 7},
         {"t": 1, "type": "check", "ref": "x"},
         {"t": 1, "type": "dance", "ref": "x"},
+        {"t": 1, "type": "check", "ref": "r1", "correct": "no"},
+        create(3, challenge_passed="no"),
+        create(3, limit_keys=["tenant"]),
+        create(3, limit_keys={"tenant": 7}),
     ]
     found = replayed(tmp_path, log_of(create(1), *bad, create(2, 3)))
     assert [one["ref"] for one in found] == ["r1", "r2"]
     errors = capsys.readouterr().err.splitlines()
-    assert [line.partition(":")[0] for line in errors] == [f"line {n}" for n in (2, 3, 5, 6, 7, 8, 9, 10, 11, 12)]
+    assert [line.partition(":")[0] for line in errors] == [f"line {n}" for n in (2, 3, *range(5, 17))]
+
+
+def test_the_time_of_a_bad_line_does_not_count(tmp_path: Path) -> None:
+    """One in milliseconds, say, after which time would stand still."""
+    bad = {"t": 9e11, "type": "dance", "ref": "x"}
+    found = replayed(tmp_path, log_of(create(1), bad, create(2, 3)))
+    assert [one["at"] for one in found] == [0.0, 3]
 
 
 def test_numbers_that_are_none_are_refused_not_bad(tmp_path: Path) -> None:
@@ -138,6 +149,21 @@ def test_what_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     """With an exit status of 2."""
     assert main(["replay", str(tmp_path / "nothing.jsonl")]) == 2
     assert "nothing.jsonl: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"no gzip at all", gzip.compress(b"{}\n" * 9)[:-9], b"\x1f\x8b\x08" + b"\xff" * 99],
+    ids=["none", "cut off", "damaged"],
+)
+def test_a_log_that_cannot_be_unpacked_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: bytes
+) -> None:
+    """One that is none, one that was cut off, one that is damaged: with an exit status of 2 as well."""
+    source = tmp_path / "log.jsonl.gz"
+    source.write_bytes(broken)
+    assert main(["replay", str(source)]) == 2
+    assert str(source) in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_driver_may_wait_for_each_decision(tmp_path: Path) -> None:
