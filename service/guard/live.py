@@ -174,7 +174,8 @@ class Guard:
         charge = Charge(
             number=ask.number.e164,
             country=ask.number.country,
-            callers=tuple(callers),
+            # Where a mark by hand stood over one that is full, that one was not charged.
+            callers=tuple(key for key in callers if not allowed or key.rpartition(":")[2] not in hearing.full),
             around=allowed and bool(hearing.charged),
             whole=allowed and "country" in hearing.charged,
             who=allowed,

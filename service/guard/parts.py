@@ -19,6 +19,9 @@ LEASE_MS: Final = 30_000
 MILLIONTHS: Final = 1_000_000
 """Money is counted in these."""
 
+_LEARNED: Final = frozenset({"number", "unconverted", "ip", "device"})
+"""Rules that look at what was sent before, over which trust by hand stands; limits and budgets hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -41,6 +44,7 @@ class Hearing:
     vouched: bool = False
     vouches: bool = False
     repeated: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
     marked: str = ""
     note: str = ""
     charged: tuple[str, ...] = ()
@@ -49,12 +53,14 @@ class Hearing:
 
     @property
     def findings(self) -> Findings:
-        """For the verdict. A mark of the number stands over a rule for its prefix."""
-        denied = [self.denied] if self.denied and self.marked != "trust" else []
+        """For the verdict. A mark of the number stands over a rule for its prefix, and over all that was learned."""
+        others = [*([self.denied] if self.denied else []), *self.others]
+        if self.marked == "trust":
+            others = [one for one in self.others if one.rule not in _LEARNED]
         return Findings(
             around=self.around,
             country=self.country,
-            others=[*denied, *self.others],
+            others=others,
             trusted=self.trusted or self.marked == "trust",
             vouched=self.vouched,
         )
@@ -207,6 +213,7 @@ class Caller:
         hearing.vouches |= answer.fields.text("vouches") == "1"
         if found := _shortfall(answer, name):
             hearing.others.append(Reason.short(name, found))
+            hearing.full.add(name)
         else:
             hearing.holds.append(self.send.hold(self._tag, (name,), answer, self.rules))
             if self.send.repeats(answer):

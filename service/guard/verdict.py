@@ -41,7 +41,7 @@ RULES: Final = frozenset(_SENTENCES)
 """Every rule that can refuse a send."""
 
 _LIFTS: Final = {
-    "type": "allow the type for the application, or the number by hand",
+    "type": "allow the type for the application",
     "countries": "the country has to be added to the application",
     "denied": "the hand rule has to be deleted",
     "budget": "the budget has to be raised",

@@ -1,7 +1,7 @@
 -- Sends the same code again, now.
 -- NEEDS clock verification life shut cascade rates number admit idempotency again
 -- KEYS 1 the verification  2 due  3... idempotency records
--- ALSO the number's rates and shut channels, what is known of the number
+-- ALSO the number's rates and shut channels, what is known of the number, its mark by hand
 -- ARGV 1 application  2 lease ms  3 resend pauses ms  4 rates  5 channel asked for ('' for none)
 --      6 plan ('' to keep it)  7 fingerprints, one for each record  8 idempotency TTL ms  9 not after (Redis ms, 0 for never)
 --      10 the guard's rules for numbers (JSON; '' for off)

@@ -1,7 +1,7 @@
 -- Starts a verification, or joins the one that is still alive for this number and application (a resend).
 -- NEEDS clock verification life shut cascade rates number admit idempotency again
 -- KEYS 1 the new verification  2 the number's pointer  3 the number's rates  4 due  5... idempotency records
--- ALSO the verification that the pointer names, the number's shut channels, what is known of the number
+-- ALSO the verification that the pointer names, the number's shut channels, what is known of the number, its mark by hand
 -- ARGV 1 application  2 lease ms  3 resend pauses ms  4 rates  5 TTL ms  6 plan for a join ('' to keep it)
 --      7 fingerprints, one for each record  8 idempotency TTL ms  9 not after (Redis ms, 0 for never)
 --      10 binding: own code and transaction, '' for neither  11 the guard's rules for numbers (JSON; '' for off)

@@ -376,6 +376,79 @@ async def test_a_number_can_be_trusted_or_denied_by_hand() -> None:
         assert (await one.post("/verifications", {"to": "+447911234567"})).status_code == 201
 
 
+ROOMY = PLAIN | {"cap": {"block3": 99.0, "block4": 99.0, "range": 99.0}}
+"""Rules under which the surroundings of a number never fill up."""
+
+
+@pytest.mark.parametrize("seconds", [0, 601], ids=["number", "unconverted"])
+async def test_who_asked_too_often_is_let_in_by_hand(seconds: int, request: pytest.FixtureRequest) -> None:
+    """Be it at once, or for an hour without ever using a code: by a create and by a resend, each counted no more."""
+    async with world(**guarded(rules=ROOMY), resend_after=["0s"], sends=20, ttl="24h") as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        found = await one.create(NUMBER)
+        while (answer := await one.post("/verifications", {"to": NUMBER})).status_code == 200:
+            await one.travel(seconds)
+        assert [reason["rule"] for reason in answer.json()["reasons"]] == [request.node.callspec.id]
+        again = await one.post(f"/verifications/{found['id']}/resend")
+        assert (again.status_code, again.json()["limit"]) == (429, "number")
+        trust = {"action": "trust", "reason": "called support"}
+        await one.api.put(f"/guard/numbers/{NUMBER}", json=trust, headers=headers)
+        assert (await one.api.get(f"/numbers/{NUMBER}", headers=headers)).json()["guard"]["verdict"] == "allow"
+        for path in ("/verifications", f"/verifications/{found['id']}/resend") * 2:
+            body = {"to": NUMBER} if path == "/verifications" else {}
+            assert (await one.post(path, body)).status_code == 200
+        await one.api.delete(f"/guard/numbers/{NUMBER}", headers=headers)
+        await refused(one, NUMBER)
+
+
+@pytest.mark.parametrize(("caller", "room"), [({"ip": "192.0.2.1"}, 9), ({"device_id": "d"}, 4)])
+async def test_whose_address_or_device_is_full_is_let_in_by_hand(caller: dict[str, str], room: int) -> None:
+    """It is not charged for that, nor paid back by it: the others there are refused as before."""
+    async with world(**guarded(rules=ROOMY)) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        await fill(one, room, signals=caller)
+        await refused(one, f"{BLOCK}999", signals=caller)
+        trust = {"action": "trust", "reason": "called support"}
+        await one.api.put(f"/guard/numbers/{BLOCK}999", json=trust, headers=headers)
+        found = await one.create(f"{BLOCK}999", signals=caller, code="123456")
+        assert (await one.check(found["id"], "123456"))["valid"]
+        await refused(one, f"{BLOCK}998", signals=caller)
+
+
+async def test_what_the_operator_set_holds_for_those_who_are_trusted_by_hand() -> None:
+    """Limits and budgets."""
+    limits: dict[str, list[str]] = {"number": ["2/1h"], "ip": ["3/1h"]}
+    async with world(**guarded(limits=limits, budget={"country_hour": 0.2}), resend_after=["0s"]) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        for number in (NUMBER, "+447911234567", "+447911234568", "+447911234569"):
+            trust = {"action": "trust", "reason": "ours"}
+            await one.api.put(f"/guard/numbers/{number}", json=trust, headers=headers)
+        answers = []
+        for number, ip in (
+            *[(NUMBER, "192.0.2.1")] * 3,
+            ("+447911234567", "192.0.2.1"),
+            ("+447911234568", "192.0.2.1"),
+            ("+447911234569", "192.0.2.2"),
+        ):
+            answers.append(await one.post("/verifications", {"to": number, "signals": {"ip": ip}}))
+            await one.work()
+        assert [answer.status_code for answer in answers] == [201, 200, 429, 201, 429, 403]
+        assert [answer.json()["limit"] for answer in (answers[2], answers[4])] == ["number 2/1h", "ip 3/1h"]
+        assert [reason["rule"] for reason in answers[5].json()["reasons"]] == ["budget"]
+
+
+async def test_a_send_that_the_guard_refuses_takes_nothing_from_the_limits_of_its_number() -> None:
+    """A resend has both: four at once by the guard, six an hour by the operator."""
+    limits = {"number": ["6/1h"]}
+    async with world(**guarded(rules=ROOMY, limits=limits), resend_after=["0s"], sends=20, ttl="24h") as one:
+        found = await one.create(NUMBER)
+        answers = [await one.post(f"/verifications/{found['id']}/resend") for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 3
+        assert {answer.json()["limit"] for answer in answers[3:]} == {"number"}
+        await one.travel(1200)
+        assert [(await one.post(f"/verifications/{found['id']}/resend")).status_code for _ in range(2)] == [200] * 2
+
+
 async def test_a_number_is_described() -> None:
     """What it is, where it belongs, and what a code to it takes: in Arabic two SMS, for a brand this long."""
     async with world(**guarded(), brand="The house of things that nobody needs") as one:

@@ -1,9 +1,16 @@
--- Takes a send from a number's rates and from what it has with the guard (`rules`, '' for off). Returns what refuses it, the
--- rate or `guard`, and for how many ms.
+-- Takes a send from a number's rates and from what it has with the guard (`rules`, '' for off), or from neither. Returns what
+-- refuses it, the rate or `guard`, and for how many ms. Lenient rules and trust by hand refuse nothing.
 local function admit(rates, now, allowed, rules)
-  local rate, wait = take(rates, now, allowed)
-  if rate or rules == '' then return rate, wait end
+  if rules == '' then return take(rates, now, allowed) end
   local tag, number = string.match(rates, '^(.-)rates:(.*)$')
-  wait = send_to(cjson.decode(rules), known_key(tag, number), now)
-  return wait and 'guard' or nil, wait
+  local given = cjson.decode(rules)
+  local n = known(given, known_key(tag, number), now)
+  local found = withheld(given, n, now)
+  if found and not given.lenient then
+    local mark = redis.call('GET', tag .. 'hand:' .. number)
+    if not mark or string.sub(mark, 1, 6) ~= 'trust ' then return 'guard', found[3] end
+  end
+  local rate, wait = take(rates, now, allowed)
+  if not rate and not found then send_to(given, n, now) end
+  return rate, wait
 end

@@ -35,15 +35,13 @@ local function keep_known(rules, n, now)
   redis.call('PEXPIRE', n.key, int(n.approved > 0 and rules.trust or rules.number_keep))
 end
 
--- Counts a send to the number. Returns for how many ms it is refused, nil when it is not; lenient rules refuse nothing.
-local function send_to(rules, key, now)
-  local n = known(rules, key, now)
-  local found = hurried(rules, n, now) or exhausted(rules, n)
-  if found then return not rules.lenient and found[3] or nil end
+-- Why a send to the number is refused, as above.
+local function withheld(rules, n, now) return hurried(rules, n, now) or exhausted(rules, n) end
+
+local function send_to(rules, n, now)
   n.full = math.max(now, n.full) + rules.pause
   n.unconverted, n.sends = n.unconverted + 1, n.sends + 1
   keep_known(rules, n, now)
-  return nil
 end
 
 local function approve(rules, key, now)
