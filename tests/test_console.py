@@ -534,6 +534,7 @@ async def test_a_prefix_is_ruled_over_by_hand(action: str, state: str | None) ->
         assert (answer.status_code == httpx.codes.CREATED) == (action == "allow")
         [change, *_] = await one.service.changes.read(10)
         assert (change.application, change.author, change.what) == ("shop", "ada", "+447400123")
+        assert change.reason == "ticket 4711"
         assert change.change == ("prefix.unmark" if action == "forget" else f"prefix.{action}")
         assert bool(change.until) == (action != "forget")
         page = await look(one, "/console/guard")
@@ -554,10 +555,13 @@ async def test_a_number_is_trusted_or_denied_by_hand() -> None:
         assert "+44******3590" in found.text
         assert number not in found.text
         assert (await send(one, "/numbers/marks", action="deny", number=number, reason="no")).status_code == 303
-        assert (await send(one, "/numbers/marks", action="forget", number=number)).status_code == 303
-        assert (await send(one, "/numbers/marks", action="forget", number=number)).status_code == 404
+        forgotten = {"action": "forget", "number": number}
+        assert (await send(one, "/numbers/marks", **forgotten)).status_code == 422
+        assert (await send(one, "/numbers/marks", **forgotten, reason="a mistake")).status_code == 303
+        assert (await send(one, "/numbers/marks", **forgotten, reason="a mistake")).status_code == 404
         page = await look(one, "/console/guard")
         assert [f"number {word}" in page for word in ("trust", "deny", "unmark")] == [True] * 3
+        assert "a mistake" in page
         assert number not in page
 
 
@@ -568,7 +572,8 @@ async def test_a_number_is_trusted_or_denied_by_hand() -> None:
         ("/prefixes/rules", {"action": "burn", "prefix": "+4474", "reason": "x"}, 422),
         ("/prefixes/rules", {"action": "block", "prefix": "44x", "reason": "x"}, 422),
         ("/prefixes/rules", {"action": "block", "prefix": "+4474", "reason": "x", "lasts": "1"}, 422),
-        ("/prefixes/rules", {"action": "forget", "prefix": "+4474"}, 404),
+        ("/prefixes/rules", {"action": "forget", "prefix": "+4474"}, 422),
+        ("/prefixes/rules", {"action": "forget", "prefix": "+4474", "reason": "x"}, 404),
         ("/numbers/marks", {"action": "trust", "number": "12", "reason": "x"}, 422),
         ("/numbers/marks", {"action": "trust", "number": NUMBER}, 422),
         ("/numbers", {"number": ""}, 422),

@@ -129,6 +129,7 @@ REQUESTS: dict[str, type[bodies.Body]] = {
     "FeedbackRequest": bodies.FeedbackBody,
     "InboxRequest": bodies.InboxBody,
     "PrefixRequest": bodies.PrefixBody,
+    "UnmarkRequest": bodies.UnmarkBody,
     "NumberRequest": bodies.NumberBody,
 }
 

@@ -163,6 +163,13 @@ class HandBody(Body):
     until: Annotated[AwareDatetime, Field(strict=False), AfterValidator(_ahead)] | None = None
 
 
+class UnmarkBody(Body):
+    """`DELETE /guard/prefixes/{prefix}`, `DELETE /guard/numbers/{number}`: why and by whom; may be left out."""
+
+    reason: Text | None = None
+    author: Text | None = None
+
+
 class PrefixBody(HandBody):
     """`PUT /guard/prefixes/{prefix}`."""
 

@@ -19,6 +19,7 @@ from service.errors import InvalidNumber
 from service.guard.ask import Ask, Signals
 from service.guard.controls import Controls, Note, PrefixView, State
 from service.guard.prices import Prices
+from service.guard.verdict import sentence
 from service.phone import Number
 from service.record import rfc3339
 from service.segments import measure
@@ -81,8 +82,9 @@ class GuardApi:
     async def unmark_prefix(self, request: Request) -> Response:
         """`DELETE /guard/prefixes/{prefix}`."""
         application = self._gate.admit(request, "guard")
+        wanted = bodies.read(bodies.UnmarkBody, request.state.body)
         prefix = read_prefix(request.path_params["prefix"])
-        if not await self._controls.unmark_prefix(application.name, prefix, NOBODY):
+        if not await self._controls.unmark_prefix(application.name, prefix, _parting(wanted)):
             raise Problem("not_found", "there is no rule for this prefix")
         return _answer({"prefix": prefix})
 
@@ -97,8 +99,9 @@ class GuardApi:
     async def unmark_number(self, request: Request) -> Response:
         """`DELETE /guard/numbers/{number}`."""
         application = self._gate.admit(request, "guard")
+        wanted = bodies.read(bodies.UnmarkBody, request.state.body)
         number = await read_number(self._controls, request.path_params["number"])
-        if not await self._controls.unmark_number(application.name, number, NOBODY):
+        if not await self._controls.unmark_number(application.name, number, _parting(wanted)):
             raise Problem("not_found", "there is no mark on this number")
         return _answer({"number": number.masked})
 
@@ -169,6 +172,10 @@ def _note(wanted: bodies.HandBody) -> Note:
     return Note(reason=wanted.reason, author=wanted.author or NOBODY, until=wanted.until)
 
 
+def _parting(wanted: bodies.UnmarkBody) -> Note:
+    return Note(reason=wanted.reason or "", author=wanted.author or NOBODY)
+
+
 def _told(wanted: bodies.PrefixBody | bodies.NumberBody) -> dict[str, Any]:
     return {
         "action": wanted.action,
@@ -180,6 +187,8 @@ def _told(wanted: bodies.PrefixBody | bodies.NumberBody) -> dict[str, Any]:
 
 def _shown(view: PrefixView) -> dict[str, Any]:
     note = view.note
+    # The guard's own reason where nobody gave one.
+    reason = sentence(view.level or "") if view.state == "blocked" else None
     return {
         "prefix": view.prefix,
         "level": view.level,
@@ -191,7 +200,7 @@ def _shown(view: PrefixView) -> dict[str, Any]:
         "conversions": round(view.approvals, 3),
         "since": rfc3339(view.since),
         "until": rfc3339(view.until),
-        "reason": note.reason if note else None,
+        "reason": note.reason if note else reason,
         "author": note.author if note else None,
     }
 

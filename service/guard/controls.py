@@ -126,15 +126,18 @@ class Controls:
         return [view for view in views if state in {None, view.state}]
 
     async def mark_prefix(self, application: str, prefix: str, action: PrefixAction, note: Note) -> None:
-        """Rule by hand over a prefix, or (release) forget what is held against it; raises Unavailable."""
-        packed = orjson.dumps([note.reason, note.author])
+        """Rule by hand over a prefix, or (release) forget what is held against it; raises Unavailable.
+
+        What is released are also the blocked blocks in it, and with a whole calling code its countries.
+        """
+        packed = orjson.dumps([note.reason, note.author, round(self._store.clock() * 1000)])
         for country in phone.countries_of(prefix):
             await self._store.run(
                 "prefix_mark", self._prefix_keys(country, prefix), [prefix[1:], action, self._lasts(note), packed]
             )
         await self._changed(application, f"prefix.{action}", prefix, note)
 
-    async def unmark_prefix(self, application: str, prefix: str, author: str) -> bool:
+    async def unmark_prefix(self, application: str, prefix: str, note: Note) -> bool:
         """Take a rule by hand away; whether there was one. Raises Unavailable."""
         answers = [
             await self._store.run("prefix_mark", self._prefix_keys(country, prefix), [prefix[1:], "", 0, ""])
@@ -142,7 +145,7 @@ class Controls:
         ]
         found = any(answer.outcome == "unmarked" for answer in answers)
         if found:
-            await self._changed(application, "prefix.unmark", prefix, Note(reason="", author=author))
+            await self._changed(application, "prefix.unmark", prefix, note)
         return found
 
     async def read_number(self, e164: str) -> Number:
@@ -157,12 +160,12 @@ class Controls:
         await self._store.run("number_mark", [place.key("hand")], [mark, self._lasts(note)])
         await self._changed(application, f"number.{action}", number.masked, note)
 
-    async def unmark_number(self, application: str, number: Number, author: str) -> bool:
+    async def unmark_number(self, application: str, number: Number, note: Note) -> bool:
         """Take a number's mark away; whether there was one. Raises Unavailable."""
         answer = await self._store.run("number_mark", [self._place(number).key("hand")], ["", 0])
         found = answer.outcome == "unmarked"
         if found:
-            await self._changed(application, "number.unmark", number.masked, Note(reason="", author=author))
+            await self._changed(application, "number.unmark", number.masked, note)
         return found
 
     async def number(self, ask: Ask) -> dict[str, Any]:
@@ -204,10 +207,11 @@ class Controls:
 
     def _by_hand(self, digits: str, rule: str) -> PrefixView:
         action, ending, note = rule.split(" ", 2)
-        reason, author = orjson.loads(note)
+        reason, author, made = orjson.loads(note)
         until = _moment(ending)
         state: State = "denied" if action == "block" else "allowed"
-        return PrefixView(f"+{digits}", None, state, until=until, note=Note(reason=reason, author=author, until=until))
+        told = Note(reason=reason, author=author, until=until)
+        return PrefixView(f"+{digits}", None, state, since=_moment(made), until=until, note=told)
 
     def _unsealed(self, number: Number, note: str) -> tuple[str, str]:
         """Reason and author of a number's mark."""
@@ -222,7 +226,8 @@ class Controls:
 
     def _prefix_keys(self, country: str, prefix: str) -> list[str]:
         tag = country_tag(country)
-        return [f"{tag}hand", f"{tag}blocked", *(f"{tag}{level}:{prefix[1:]}" for level in LEVELS)]
+        whole = [] if phone.countries_of(prefix[:-1]) else [f"{tag}country"]
+        return [f"{tag}hand", f"{tag}blocked", *(f"{tag}{level}:{prefix[1:]}" for level in LEVELS), *whole]
 
     def _lasts(self, note: Note) -> int:
         """For how long (ms) a note holds, 0 for good."""
@@ -233,6 +238,6 @@ class Controls:
         await self._changes.note(application, change, what, reason=reason, author=author, until=until)
 
 
-def _moment(milliseconds: str) -> datetime | None:
+def _moment(milliseconds: str | int) -> datetime | None:
     at = int(milliseconds)
     return None if at == 0 else datetime.fromtimestamp(at / 1000, UTC)

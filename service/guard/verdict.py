@@ -48,6 +48,11 @@ _LIFTS: Final = {
 }
 
 
+def sentence(rule: str) -> str:
+    """What a rule that looks at a bucket holds against it."""
+    return _SENTENCES[rule]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
     """Why a send is refused: the rule, the prefix that it looked at (None for none), what is used and what there is.

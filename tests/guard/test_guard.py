@@ -307,6 +307,10 @@ async def test_prefixes_are_listed_with_what_is_held_against_them() -> None:
             4,
             pytest.approx(4, abs=0.1),
         )
+        assert blocked["reason"] == "too many codes for these thousand numbers were never used"
+        (ruled,) = (await one.api.get("/guard/prefixes?country=GB&state=allowed", headers=headers)).json()["prefixes"]
+        assert (ruled["reason"], ruled["author"]) == ("our own staff", "ann")
+        assert datetime.now(UTC) - datetime.fromisoformat(ruled["since"]) < timedelta(minutes=1)
         wrong = await one.api.get("/guard/prefixes?country=XX&state=bad", headers=headers)
         assert [error["path"] for error in wrong.json()["errors"]] == ["query.country", "query.state"]
 
@@ -473,6 +477,54 @@ async def test_a_number_that_no_plan_has_is_described_as_such() -> None:
         assert (seen["valid"], seen["country"], seen["type"], seen["channels"]) == (False, "GB", "unknown", [])
         answer = await one.api.get(f"/numbers/{NEW}99", headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_number")
+
+
+@pytest.mark.parametrize("prefix", [BLOCK, "+44740012", "+4474", "+44"])
+async def test_a_release_opens_all_that_is_blocked_in_a_prefix(prefix: str) -> None:
+    """At whatever length it is written; what is wider than it stays as it is."""
+    cap = {"block3": 3.0, "block4": 3.0, "range": 3.0, "country": 3.0}
+    async with world(**guarded(rules=PLAIN | {"cap": cap})) as one:
+        await fill(one, 3)
+        before = {reason["rule"] for reason in (await refused(one, f"{BLOCK}999"))["reasons"]}
+        assert before == {"block3", "block4", "range", "country"}
+        body = {"action": "release", "reason": "a mistake"}
+        answer = await one.api.put(
+            f"/guard/prefixes/{prefix}", json=body, headers={"authorization": f"Bearer {GUARD_KEY}"}
+        )
+        assert answer.status_code == 200
+        after = await one.post("/verifications", {"to": f"{BLOCK}999"})
+        left = {reason["rule"] for reason in after.json().get("reasons", [])}
+        wider = {BLOCK: {"block4", "range", "country"}, "+44740012": {"range", "country"}, "+4474": {"country"}}
+        assert (after.status_code, left) == (403 if prefix in wider else 201, wider.get(prefix, set()))
+
+
+async def test_a_release_leaves_what_was_earned() -> None:
+    """A range that were as narrow as on its first day would soon be full again."""
+    async with world(**guarded(rules=PLAIN | {"cap": {"range": 4.0}})) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        for n in range(6):
+            found = await one.create(f"+4474001{n}0900", code="123456")
+            assert (await one.check(found["id"], "123456"))["valid"]
+        caps = {bucket["level"]: bucket["cap"] for bucket in await held(one)}
+        assert caps["range"] > 4.5
+        await one.api.put("/guard/prefixes/+447400", json={"action": "release", "reason": "x"}, headers=headers)
+        assert {bucket["level"]: bucket["cap"] for bucket in await held(one)} == pytest.approx(caps, abs=0.01)
+
+
+async def test_who_takes_a_rule_away_and_why_is_recorded() -> None:
+    """As who made it; who does not say is the API."""
+    async with world(**guarded()) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        for path, action in (("/guard/prefixes/+4474", "block"), (f"/guard/numbers/{NUMBER}", "deny")):
+            for said in ({"reason": "it is over", "author": "ann"}, {}):
+                await one.api.put(path, json={"action": action, "reason": "x"}, headers=headers)
+                answer = await one.api.request("DELETE", path, json=said, headers=headers)
+                assert answer.status_code == 200, answer.text
+                [change, *_] = await one.service.changes.read(1)
+                assert change.change.endswith(".unmark")
+                assert (change.reason, change.author) == (said.get("reason", ""), said.get("author", "api"))
+            wrong = await one.api.request("DELETE", path, json={"until": "2099-01-01T00:00:00Z"}, headers=headers)
+            assert [error["path"] for error in wrong.json()["errors"]] == ["until"]
 
 
 async def test_looking_leaves_no_trace() -> None:

@@ -136,7 +136,7 @@ class GuardPages:
         prefix = read_prefix(sent.get("prefix", ""))
         application = actor.application or ""
         if sent.get("action") == "forget":
-            if not await self._controls.unmark_prefix(application, prefix, actor.name):
+            if not await self._controls.unmark_prefix(application, prefix, _parting(actor, sent)):
                 raise Problem("not_found", "there is no rule for this prefix")
         else:
             wanted = _wanted(bodies.PrefixBody, actor, sent)
@@ -149,7 +149,7 @@ class GuardPages:
         number = await read_number(self._controls, sent.get("number", ""))
         application = actor.application or ""
         if sent.get("action") == "forget":
-            if not await self._controls.unmark_number(application, number, actor.name):
+            if not await self._controls.unmark_number(application, number, _parting(actor, sent)):
                 raise Problem("not_found", "there is no mark on this number")
         else:
             wanted = _wanted(bodies.NumberBody, actor, sent)
@@ -200,6 +200,12 @@ def _wanted(body: type[Hand], actor: Visitor, sent: Mapping[str, str]) -> Hand:
     until = (datetime.now(UTC) + timedelta(seconds=int(lasts))).isoformat() if lasts else None
     said = {"action": sent.get("action"), "reason": sent.get("reason"), "author": actor.name, "until": until}
     return bodies.read(body, orjson.dumps(said))
+
+
+def _parting(actor: Visitor, sent: Mapping[str, str]) -> Note:
+    """Why and by whom a rule is taken away; raises Problem."""
+    wanted = bodies.read(bodies.HandBody, orjson.dumps({"reason": sent.get("reason"), "author": actor.name}))
+    return _note(wanted)
 
 
 def _note(wanted: bodies.HandBody) -> Note:
