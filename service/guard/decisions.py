@@ -51,7 +51,7 @@ class Decisions:
             )
         if decision.verdict == "allow":
             return
-        saved = ask.price if ask.policy.mode == "enforce" else 0.0
+        saved = ask.price if enforced else 0.0
         self._metrics.saved(application, country).inc(saved)
         challenged = decision.verdict == "challenge"
         self._stats.count(
@@ -79,16 +79,20 @@ class Decisions:
         sealed = self._ring.writer.seal(orjson.dumps(self._explained(ask, decision, name)), name.encode())
         return Act("decision_keep", [f"{{d:{name}}}:decision"], [sealed, DECISION_KEPT])
 
-    async def refuse(self, ask: Ask, decision: Decision, name: str, refunds: Sequence[Act]) -> None:
-        """Note a refusal and the prefixes that have no room, as what was reserved is given back; raises Unavailable."""
+    async def refuse(self, ask: Ask, decision: Decision, name: str, acts: Sequence[Act]) -> list[Answer]:
+        """Note a refusal and the prefixes that have no room; what these acts answered, which go with it.
+
+        Raises Unavailable.
+        """
         country = ask.number.country
         blocked = [word for one in decision.reasons if one.bucket and one.wait for word in (one.wait, one.bucket)]
-        acts = [self.keep(ask, decision, name), *refunds]
+        noted = [self.keep(ask, decision, name)]
         if blocked:
-            acts.append(Act("prefixes_block", [f"{country_tag(country)}blocked"], blocked))
-        *_, last = await self._store.together(acts)
+            noted.append(Act("prefixes_block", [f"{country_tag(country)}blocked"], blocked))
+        answers = await self._store.together([*acts, *noted])
         if blocked:
-            self._note_blocked(country, last)
+            self._note_blocked(country, answers[-1])
+        return answers[: len(acts)]
 
     async def refresh(self) -> None:
         """Count again how many prefixes have no room, in the countries where some had none; raises Unavailable."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
@@ -91,7 +91,8 @@ _NUMBER_RULES: Final = (
 class Heard:
     """The answer to a send: whether it is refused, the decision with the name under which it is kept, what it holds.
 
-    `charge` is what to keep with the verification, None where the guard is off.
+    `charge` is what to keep with the verification, None where the guard is off; `beside` what the act answered that
+    goes with a refusal.
     """
 
     refused: bool = False
@@ -99,6 +100,7 @@ class Heard:
     name: str | None = None
     charge: Charge | None = None
     holds: tuple[Hold, ...] = ()
+    beside: Answer | None = None
 
 
 class Guard:
@@ -144,11 +146,12 @@ class Guard:
         answer = await self._store.run("prefix_read", [f"{country_tag(number.country)}hand"], [number.e164[1:]])
         return answer.fields.text("hand").endswith(" allow")
 
-    async def hear(self, ask: Ask, *, first: Charge | None = None) -> Heard:
+    async def hear(self, ask: Ask, *, first: Charge | None = None, beside: Callable[[], Act] | None = None) -> Heard:
         """Decide on a send, and hold its credit until `commit` or `drop`; raises Unavailable.
 
         `first` is the charge of the verification's first send, for those after it: the signals are not there any more,
-        nobody can be asked for a proof, and the limits were for the request that started it.
+        nobody can be asked for a proof, and the limits were for the request that started it. `beside` makes an act
+        that the caller needs after a refusal, which then costs no round trip of its own.
         """
         callers = [self._caller(*caller) for caller in ask.callers] if first is None else list(first.callers)
         parts = list(self._parts(ask, callers, requested=first is None))
@@ -166,9 +169,12 @@ class Guard:
             return Heard(holds=tuple(hearing.holds))
         self._decisions.tell(ask, decision, hearing.alerts, name)
         allowed = decision.verdict == "allow"
+        holds = [] if refused else [hold for hold in hearing.holds if allowed or hold.is_limit]
+        found: list[Answer] = []
         if not allowed:
-            refunds = [hold.refund for hold in hearing.holds]
-            await self._decisions.refuse(ask, decision, name or "", refunds)
+            extra = [beside()] if refused and beside is not None else []
+            extra += [hold.refund for hold in hearing.holds if hold not in holds]
+            found = await self._decisions.refuse(ask, decision, name or "", extra)
         elif name is not None:
             self._store.tell(self._decisions.keep(ask, decision, name))
         charge = Charge(
@@ -183,8 +189,8 @@ class Guard:
             proven=ask.signals.challenge_passed,
             repeated=frozenset(hearing.repeated),
         )
-        holds = tuple(hearing.holds) if allowed else ()
-        return Heard(refused, decision, name, charge if ask.policy.mode != "off" else None, holds)
+        kept = charge if ask.policy.mode != "off" else None
+        return Heard(refused, decision, name, kept, tuple(holds), found[0] if refused and beside is not None else None)
 
     def charge(self, fields: Fields) -> Charge | None:
         """What was charged for a verification, None where the guard was off; raises Unreadable."""

@@ -31,6 +31,11 @@ class Hold:
     refund: Act
     refund_committed: Act
 
+    @property
+    def is_limit(self) -> bool:
+        """Whether it was taken from a limit, which lasts at once and holds in every mode."""
+        return self.commit is None
+
 
 @dataclass(slots=True)
 class Hearing:

@@ -14,7 +14,7 @@ from service.idempotency import Memory
 from service.phone import Number
 from service.requests import Check, Start
 from service.sealing import Key, KeyRing, Place
-from service.store import Store
+from service.store import Act, Store
 
 GONE = Answer([b"gone", 0])
 """Nothing was found."""
@@ -51,22 +51,19 @@ class Lookup:
         """What the older keys know of a create: its first answer, or the number's verification. Raises Unavailable."""
         answer = GONE
         for key in self._ring.keys[1:]:
-            answer = await self._find(key, application, wanted, memory)
+            answer = await self._store.run(*self._finding(key, application, wanted, memory))
             if answer.outcome != "gone":
                 break
         return answer
 
-    async def past(self, application: Application, wanted: Start, memory: Memory) -> Answer:
-        """The first answer to the same create, if it came before; raises Unavailable."""
-        if not memory.names:
-            return GONE
-        found = await self._find(self._ring.writer, application, wanted, memory)
-        return found if found.replayed or found.outcome == "conflict" else GONE
+    def finding(self, application: Application, wanted: Start, memory: Memory) -> Act:
+        """The act that finds the first answer to the same create, or the verification that is alive for the number."""
+        return self._finding(self._ring.writer, application, wanted, memory)
 
-    async def _find(self, key: Key, application: Application, wanted: Start, memory: Memory) -> Answer:
+    def _finding(self, key: Key, application: Application, wanted: Start, memory: Memory) -> Act:
         place = key.place(wanted.number.e164, self._shards)
         keys = [pointer(application, place), f"{place.tag}due", *memory.records(place.tag)]
-        return await self._store.run("verification_find", keys, [wanted.binding(key), memory.marks])
+        return Act("verification_find", keys, [wanted.binding(key), memory.marks])
 
 
 def pointer(application: Application, place: Place) -> str:

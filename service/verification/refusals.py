@@ -48,6 +48,12 @@ def guarded(heard: Heard) -> Refusal:
     )
 
 
+def waiting(verification: str, wait_ms: int) -> Refusal:
+    """The pending verification may not be sent again yet."""
+    detail = "a code was sent just now: go on with the pending verification, or wait until resend_at"
+    return _limited("resend", detail, wait_ms, verification)
+
+
 def unsent(answer: Answer) -> Refusal | None:
     """The script refused the send for a reason that is in the answer alone; None where it is the verification's."""
     name = answer.fields.text("id")
@@ -62,8 +68,7 @@ def unsent(answer: Answer) -> Refusal | None:
             rate = from_key(answer.detail)
             return _limited(f"number {rate}", f"this number has had its {rate}", answer.number, name)
         case "wait":
-            detail = "a code was sent just now: go on with the pending verification, or wait until resend_at"
-            return _limited("resend", detail, answer.number, name)
+            return waiting(name, answer.number)
         case "exhausted":
             detail = "every send of this verification is used: cancel it, or wait until it expires"
             return _limited("sends", detail, answer.number, name)

@@ -23,7 +23,7 @@ from service.tally import Tally
 from service.verification.draft import Drafts
 from service.verification.lookup import GONE, Lookup, pointer
 from service.verification.plan import plan
-from service.verification.refusals import CONFLICT, NOT_FOUND, guarded, not_pending, other_channels, unsent
+from service.verification.refusals import CONFLICT, NOT_FOUND, guarded, not_pending, other_channels, unsent, waiting
 
 
 class Starts:
@@ -63,7 +63,7 @@ class Starts:
             return self._refused(application, number.country, steps)
         written = self._drafts.plan(steps, number)
         memory = Memory.of(self._ring, application.name, "create", wanted.idempotency)
-        hearing = self._hear(application, wanted, steps[0])
+        hearing = self._hear(application, wanted, steps[0], memory)
         if memory.names or len(self._ring.keys) > 1:
             heard, elder, claims, _ = await asyncio.gather(
                 hearing,
@@ -78,8 +78,12 @@ class Starts:
             return self._refused(application, number.country, CONFLICT)
         if heard.refused:
             # What was answered before is answered again, whatever is thought of it now.
-            past = elder if elder.replayed else await self._lookup.past(application, wanted, memory)
-            if past.outcome == "gone":
+            past = heard.beside if heard.beside and not elder.replayed else elder
+            past = elder if past.outcome == "gone" else past
+            if past.outcome == "found" and past.number > 0:
+                # Nothing would be sent anyway: who asks twice in a moment goes on with the code that is out.
+                return self._refused(application, number.country, waiting(past.fields.text("id"), past.number))
+            if past.outcome in {"gone", "found", "other"}:
                 return await self._turned_away(application, wanted, guarded(heard))
             return self._started(application, number.country, past)
         answer = await self._begin(application, wanted, written, memory, elder, heard)
@@ -100,14 +104,15 @@ class Starts:
             self._guard.give_back(heard)
         return self._started(application, "", answer)
 
-    async def _hear(self, application: Application, wanted: Start, step: Step) -> Heard:
+    async def _hear(self, application: Application, wanted: Start, step: Step, memory: Memory) -> Heard:
         """What the guard says of the first send of a verification, or of one more by the same request."""
         number = wanted.number
         if number.e164 in application.test_numbers:
             return Heard()
         provider = next(route.provider for route in step.routes if route.serves(number.e164, number.country))
         return await self._guard.hear(
-            Ask.of(application.policy, number, step.channel, wanted.signals, self._guard.prices, provider)
+            Ask.of(application.policy, number, step.channel, wanted.signals, self._guard.prices, provider),
+            beside=lambda: self._lookup.finding(application, wanted, memory),
         )
 
     async def _hear_again(self, application: Application, verification: str, channel: Channel | None) -> Heard:

@@ -119,12 +119,14 @@ async def test_a_proof_lifts_what_is_soft() -> None:
         assert answer.status_code == 201
 
 
+WOULD = {"application": "shop", "country": "GB", "verdict": "would_block", "rule": "block3"}
+
+
 async def test_a_monitored_application_is_never_refused() -> None:
     """But what would have been is counted, logged and can be looked up."""
     async with world(**guarded("monitor")) as one:
         await fill(one, 6)
-        labels = {"application": "shop", "country": "GB", "verdict": "would_block", "rule": "block3"}
-        assert one.metric("otp_guard_verdicts_total", **labels) == 2
+        assert one.metric("otp_guard_verdicts_total", **WOULD) == 2
 
 
 async def test_one_address_is_bounded_and_ipv6_counts_by_network() -> None:
@@ -159,6 +161,30 @@ async def test_a_create_that_does_not_send_costs_nothing() -> None:
             assert (await one.post("/verifications", {"to": NUMBER})).status_code == 429
         for number in numbers(3):
             assert (await one.post("/verifications", {"to": number})).status_code == 201
+
+
+async def test_who_asks_twice_in_a_moment_goes_on_with_the_code_that_is_out() -> None:
+    """Though the block has filled up since; once it may be sent again, the guard's word counts."""
+    async with world(**guarded()) as one:
+        found = await one.create(f"{BLOCK}900")
+        await fill(one, 3)
+        answer = await one.post("/verifications", {"to": f"{BLOCK}900"})
+        problem = answer.json()
+        assert (answer.status_code, problem["limit"], problem["id"]) == (429, "resend", found["id"])
+        await refused(one, f"{BLOCK}900", transaction={"amount": "1 EUR", "payee": "Shop"})
+        await one.travel(problem["retry_after"])
+        await refused(one, f"{BLOCK}900")
+
+
+async def test_a_monitor_goes_by_the_limits_though_it_would_refuse_more() -> None:
+    """What it would have refused was sent, and counts there; what a limit refuses was not, and is saved."""
+    async with world(**guarded("monitor", limits={"number": [], "ip": ["6/1h"]})) as one:
+        await fill(one, 6, signals={"ip": "192.0.2.1"})
+        assert one.metric("otp_guard_verdicts_total", **WOULD) == 2
+        assert one.metric("otp_saved_total", application="shop", country="GB") == 0
+        answer = await one.post("/verifications", {"to": "+447911234567", "signals": {"ip": "192.0.2.1"}})
+        assert answer.status_code == 429
+        assert one.metric("otp_saved_total", application="shop", country="GB") == pytest.approx(0.06)
 
 
 async def test_budgets_are_hard_and_told_before_they_are_spent(caplog: pytest.LogCaptureFixture) -> None:
