@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service import log
-from tests.world import NUMBER, Sent, World, world
+from tests.world import NUMBER, OTHER_NUMBER, Sent, World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +67,20 @@ async def test_a_request_keeps_the_id_that_it_came_with_if_that_is_one(capsys: C
             [line] = of(lines(capsys), "request")
             assert line["request_id"] == answer.headers["x-request-id"]
             assert (line["request_id"] == given) is kept
+
+
+async def test_a_request_that_meets_a_limit_names_it(capsys: Capture) -> None:
+    """By the words of the answer, so that a log alone tells why somebody got no code."""
+    log.set_up("info")
+    async with world(_top={"guard": {"limits": {"number": ["1/1h"], "ip": ["1/1h"]}}}, resend_after=["0s"]) as one:
+        for to, ip, limit in (
+            (NUMBER, "192.0.2.1", None),
+            (NUMBER, "192.0.2.2", "number 1/1h"),
+            (OTHER_NUMBER, "192.0.2.1", "ip 1/1h"),
+        ):
+            answer = await one.post("/verifications", {"to": to, "signals": {"ip": ip}})
+            [line] = of(lines(capsys), "request")
+            assert line.get("limit") == answer.json().get("limit") == limit
 
 
 async def test_deliveries_and_receipts_name_their_verification(capsys: Capture) -> None:

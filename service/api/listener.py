@@ -142,6 +142,8 @@ def _told(problem: Problem) -> Response:
     about = {"code": problem.code}
     if "id" in problem.more:
         about["verification"] = problem.more["id"]
+    if "limit" in problem.more:
+        about["limit"] = problem.more["limit"]
     log.note(**about)
     return problem.response()
 
