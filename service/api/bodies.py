@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -11,6 +12,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -26,6 +28,7 @@ from service.provider import Channel
 _DIGITS = rf"^[0-9]{{{MIN_LENGTH},{MAX_LENGTH}}}$"
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@({_LABEL}\.)+{_LABEL}$"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _HOST = rf"^({_LABEL}\.)*{_LABEL}$"
 
 
@@ -34,6 +37,13 @@ def _address(value: str) -> str:
         return ip_address(value.replace("%", " ")).compressed  # without a zone, which has no meaning elsewhere
     except ValueError:
         raise ValueError("write an IPv4 or IPv6 address") from None
+
+
+def _written(value: object) -> object:
+    """Only RFC 3339: pydantic would read a number, too, in seconds or in milliseconds."""
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        raise ValueError("write a time as 2030-01-31T12:00:00Z")
+    return value
 
 
 def _ahead(value: datetime) -> datetime:
@@ -47,6 +57,7 @@ Text = Annotated[str, Field(min_length=1, max_length=128)]
 Code = Annotated[str, Field(pattern=_DIGITS)]
 To = Annotated[str, Field(min_length=1, max_length=64)]
 LimitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Until = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written), AfterValidator(_ahead)]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 
 
@@ -160,7 +171,7 @@ class HandBody(Body):
 
     reason: Text
     author: Text | None = None
-    until: Annotated[AwareDatetime, Field(strict=False), AfterValidator(_ahead)] | None = None
+    until: Until | None = None
 
 
 class UnmarkBody(Body):

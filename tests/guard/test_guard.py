@@ -362,6 +362,25 @@ async def test_a_prefix_can_be_blocked_allowed_and_released_by_hand() -> None:
         assert (await one.post("/verifications", {"to": f"{BLOCK}999"})).status_code == 201
 
 
+@pytest.mark.parametrize(
+    ("until", "fault"),
+    [
+        (1893456000, "write a time as 2030-01-31T12:00:00Z"),
+        ("1893456000", "write a time as 2030-01-31T12:00:00Z"),
+        ("2030-01-01", "write a time as 2030-01-31T12:00:00Z"),
+        ("2030-01-01T00:00:00", "write a time as 2030-01-31T12:00:00Z"),
+        ("2020-01-01T00:00:00Z", "write a time that is still to come"),
+    ],
+)
+async def test_a_rule_by_hand_ends_at_a_time_as_it_is_documented(until: object, fault: str) -> None:
+    """Nothing else is taken for one."""
+    async with world(**guarded()) as one:
+        headers = {"authorization": f"Bearer {GUARD_KEY}"}
+        body = {"action": "block", "reason": "x", "until": until}
+        answer = await one.api.put("/guard/prefixes/+4474", json=body, headers=headers)
+        assert answer.json()["errors"] == [{"path": "until", "message": fault}]
+
+
 @pytest.mark.parametrize("mode", ["off", "monitor", "enforce"])
 async def test_a_number_newer_than_the_plans_passes_where_its_prefix_is_allowed_by_hand(mode: str) -> None:
     """As a mobile one; without the rule it is refused in the same words as ever."""
