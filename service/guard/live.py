@@ -146,15 +146,22 @@ class Guard:
         answer = await self._store.run("prefix_read", [f"{country_tag(number.country)}hand"], [number.e164[1:]])
         return answer.fields.text("hand").endswith(" allow")
 
-    async def hear(self, ask: Ask, *, first: Charge | None = None, beside: Callable[[], Act] | None = None) -> Heard:
+    async def hear(
+        self,
+        ask: Ask,
+        *,
+        first: Charge | None = None,
+        requested: bool = True,
+        beside: Callable[[], Act] | None = None,
+    ) -> Heard:
         """Decide on a send, and hold its credit until `commit` or `drop`; raises Unavailable.
 
         `first` is the charge of the verification's first send, for those after it: the signals are not there any more,
-        nobody can be asked for a proof, and the limits were for the request that started it. `beside` makes an act
-        that the caller needs after a refusal, which then costs no round trip of its own.
+        and nobody can be asked for a proof. Limits are for sends that were `requested`, not for steps of a cascade.
+        `beside` makes an act that the caller needs after a refusal, which then costs no round trip of its own.
         """
         callers = [self._caller(*caller) for caller in ask.callers] if first is None else list(first.callers)
-        parts = list(self._parts(ask, callers, requested=first is None))
+        parts = list(self._parts(ask, callers, counted=first is None, limited=requested))
         if not parts:
             return Heard()
         hearing = await self._listen(ask, parts)
@@ -199,16 +206,19 @@ class Guard:
 
     async def look(self, ask: Ask) -> tuple[Hearing, Decision]:
         """What would be answered to a send now, without any trace of it; raises Unavailable."""
-        parts = list(self._parts(ask, [self._caller(*caller) for caller in ask.callers], requested=True))
+        parts = list(self._parts(ask, [self._caller(*caller) for caller in ask.callers], counted=True, limited=True))
         hearing = await self._listen(ask, parts)
         await self._store.together(hold.refund for hold in hearing.holds)
         return hearing, judge(hearing.findings, challenges=ask.policy.challenges, proven=ask.signals.challenge_passed)
 
-    async def hear_again(self, policy: Policy, charge: Charge, channel: str, provider: str = "") -> Heard:
+    async def hear_again(
+        self, policy: Policy, charge: Charge, channel: str, provider: str = "", *, requested: bool = False
+    ) -> Heard:
         """Decide on a further send of a verification: one more on request, or a step of its cascade."""
         number = Number(charge.number, charge.country, "")
         signals = Signals(trusted=charge.trusted, challenge_passed=charge.proven)
-        return await self.hear(Ask.of(policy, number, channel, signals, self.prices, provider), first=charge)
+        ask = Ask.of(policy, number, channel, signals, self.prices, provider)
+        return await self.hear(ask, first=charge, requested=requested)
 
     def commit(self, heard: Heard) -> None:
         """The send happens: with whatever is asked of Redis next, what it holds is made to last."""
@@ -267,16 +277,16 @@ class Guard:
         """What the scripts that send and approve need to count for a number; empty where the guard is off."""
         return {"off": b"", "monitor": self._lenient_rules, "enforce": self._number_rules}[policy.mode]
 
-    def _parts(self, ask: Ask, callers: Sequence[str], *, requested: bool) -> Iterator[Part]:
+    def _parts(self, ask: Ask, callers: Sequence[str], *, counted: bool, limited: bool) -> Iterator[Part]:
         """What has something to say of a send, in the order in which its reasons are told."""
         policy, number, signals = ask.policy, ask.number, ask.signals
         judged = policy.mode != "off"
         if judged:
             place = self._ring.writer.place(number.e164, self._shards)
-            yield Look(ids.tag(place.shard), place.hash, self._number_rules, requested)
+            yield Look(ids.tag(place.shard), place.hash, self._number_rules, counted)
         # Those of the number itself are taken by the script that sends, on its own tag.
-        limited = [one for one in ask.limits if one.scope != "number"] if requested else []
-        for (scope, value), limits in groupby(limited, lambda one: (one.scope, one.value)):
+        named = [one for one in ask.limits if one.scope != "number"] if limited else []
+        for (scope, value), limits in groupby(named, lambda one: (one.scope, one.value)):
             hashed = self._ring.writer.fingerprint(b"limit", scope.encode(), value.encode())
             yield Limited(scope, f"{{l:{hashed}}}:rates", [limit.rate for limit in limits])
         if not judged:

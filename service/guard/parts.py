@@ -119,7 +119,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is known of the number itself. `counted` are sends on request: steps of a cascade have no limit there."""
+    """What is known of the number itself. `counted` is for the first send: of others on request the script does it."""
 
     tag: str
     hash: str

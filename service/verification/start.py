@@ -127,7 +127,7 @@ class Starts:
         steps = [step.partition(":")[0] for step in found.fields.text("plan").split()]
         at = found.fields.number("n")
         following = steps[(int(found.fields.text(f"d{at}").split(" ")[0]) + 1) % len(steps)]
-        return await self._guard.hear_again(application.policy, charge, channel or following)
+        return await self._guard.hear_again(application.policy, charge, channel or following, requested=True)
 
     async def _begin(
         self, application: Application, wanted: Start, plan: str, memory: Memory, elder: Answer, heard: Heard

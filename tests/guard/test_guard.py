@@ -225,6 +225,22 @@ async def test_limits_as_text_count_what_they_name() -> None:
         assert (await one.post("/verifications", {"to": "+447911234568"})).json()["limit"] == "prefix 1/1h"
 
 
+@pytest.mark.parametrize("limit", [{"country": ["2/1h"]}, {"application": ["2/1h"]}, {"prefix": {"+4474": ["2/1h"]}}])
+async def test_a_resend_takes_from_the_limits_that_it_can_be_told_by(limit: dict[str, object]) -> None:
+    """Of address, device, session and keys only the create knows. A step of the cascade was not asked for."""
+    changes = guarded(limits={"number": [], **limit}, rules=ROOMY) | {"resend_after": ["0s"], "sends": 9}
+    async with world(**changes) as one:
+        found = await one.create(NUMBER)
+        await one.travel(21)
+        assert one.gateway.channels == ["sms", "whatsapp"]
+        path = f"/verifications/{found['id']}/resend"
+        assert (await one.post(path)).status_code == 200
+        answer = await one.post(path)
+        assert (answer.status_code, answer.json()["limit"].endswith(" 2/1h")) == (429, True)
+        await one.travel(1801)
+        assert (await one.post("/verifications", {"to": NUMBER})).status_code == 201
+
+
 async def test_a_number_has_its_limits_once() -> None:
     """With the pending verification's id, on or off."""
     for mode in ("off", "enforce"):
