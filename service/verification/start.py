@@ -97,7 +97,11 @@ class Starts:
             return NOT_FOUND
         heard = await self._hear_again(application, verification, channel)
         if heard.refused:
-            return self._refused(application, heard.decision.country, guarded(heard))
+            tag = ids.tag_of(verification) or ""
+            found = await self._store.run("verification_read", [tag + verification, f"{tag}due"], [application.name])
+            wait = found.fields.number("resend") - round(self._store.clock() * 1000)
+            refusal = waiting(verification, wait) if wait > 0 else guarded(heard)
+            return self._refused(application, heard.decision.country, refusal)
         self._guard.commit(heard)
         answer = await self._resend(application, verification, channel or "", "", Memory())
         if answer.outcome != "joined":

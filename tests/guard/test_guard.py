@@ -171,6 +171,8 @@ async def test_who_asks_twice_in_a_moment_goes_on_with_the_code_that_is_out() ->
         answer = await one.post("/verifications", {"to": f"{BLOCK}900"})
         problem = answer.json()
         assert (answer.status_code, problem["limit"], problem["id"]) == (429, "resend", found["id"])
+        resent = (await one.post(f"/verifications/{found['id']}/resend")).json()
+        assert (resent["limit"], resent["id"]) == ("resend", found["id"])
         await refused(one, f"{BLOCK}900", transaction={"amount": "1 EUR", "payee": "Shop"})
         await one.travel(problem["retry_after"])
         await refused(one, f"{BLOCK}900")
