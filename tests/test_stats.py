@@ -140,6 +140,7 @@ async def test_numbers_are_kept_for_thirty_days() -> None:
     ("query", "path"),
     [
         ({"group_by": "number"}, "query.group_by"),
+        ({"groupby": "prefix"}, "query.groupby"),
         ({"from": "yesterday"}, "query.from"),
         ({"to": "2026-01-01"}, "query.to"),
         ({"to": "2026-13-01T00:00:00Z"}, "query.to"),

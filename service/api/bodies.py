@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Annotated, Literal, TypeVar
@@ -212,6 +212,11 @@ def read(model: type[B], raw: bytes, also: Sequence[Error] = ()) -> B:
     if errors:
         raise invalid(errors)
     return body
+
+
+def strange(query: Iterable[str], *known: str) -> list[Error]:
+    """What is wrong with the names of a query's parameters: a misspelt one would be passed over in silence."""
+    return [{"path": f"query.{name[:64]}", "message": "unknown parameter"} for name in query if name not in known]
 
 
 def invalid(errors: Sequence[Error]) -> Problem:

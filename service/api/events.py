@@ -44,11 +44,7 @@ def _asked(request: Request) -> tuple[str, int]:
     """The cursor and the limit of a request; raises Problem."""
     query = request.query_params
     after, limit = query.get("after", _FIRST), query.get("limit", "100")
-    errors = [
-        {"path": f"query.{name[:64]}", "message": "unknown parameter"}
-        for name in query
-        if name not in {"after", "limit"}
-    ]
+    errors = bodies.strange(query, "after", "limit")
     if not re.fullmatch(r"[0-9]{1,19}-[0-9]{1,19}", after):
         errors.append({"path": "query.after", "message": "write the `next` of an earlier answer"})
     if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= MOST:

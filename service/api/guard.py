@@ -61,13 +61,13 @@ class GuardApi:
         self._gate.admit(request, "guard", "read")
         query = request.query_params
         country, state = query.get("country", ""), query.get("state")
-        errors = []
+        errors = bodies.strange(query, "country", "state")
         if country not in phone.COUNTRIES:
             errors.append({"path": "query.country", "message": "write an ISO 3166-1 alpha-2 code in capitals"})
         if state is not None and state not in get_args(State):
             errors.append({"path": "query.state", "message": f"write one of {', '.join(get_args(State))}"})
         if errors:
-            raise _invalid(errors)
+            raise bodies.invalid(errors)
         found = await self._controls.prefixes(country, next((one for one in get_args(State) if one == state), None))
         return _answer({"country": country, "prefixes": [_shown(view) for view in found]})
 
@@ -148,9 +148,10 @@ def read_prefix(written: str) -> str:
     """The first digits of numbers, with or without the plus; raises Problem."""
     prefix = "+" + written.removeprefix("+")
     if not (prefix[1:].isascii() and prefix[1:].isdigit() and len(prefix) <= 1 + phone.E164_DIGITS):
-        raise _invalid([{"path": "path.prefix", "message": "write the first digits of numbers in E.164, as +4474"}])
+        message = "write the first digits of numbers in E.164, as +4474"
+        raise bodies.invalid([{"path": "path.prefix", "message": message}])
     if not phone.countries_of(prefix):
-        raise _invalid([{"path": "path.prefix", "message": "write at least a whole calling code"}])
+        raise bodies.invalid([{"path": "path.prefix", "message": "write at least a whole calling code"}])
     return prefix
 
 
@@ -203,11 +204,6 @@ def _shown(view: PrefixView) -> dict[str, Any]:
         "reason": note.reason if note else reason,
         "author": note.author if note else None,
     }
-
-
-def _invalid(errors: list[bodies.Error]) -> Problem:
-    detail = "; ".join(f"{error['path']}: {error['message']}" for error in errors)
-    return Problem("invalid_request", detail, {"errors": errors})
 
 
 def _answer(body: dict[str, Any]) -> Response:

@@ -15,7 +15,6 @@ from starlette.routing import Route
 
 from service.api import bodies
 from service.api.auth import Gate
-from service.api.problems import Problem
 from service.record import moment, rfc3339
 from service.stats import HOUR, MOST_HOURS, Amounts, Group, Stats, total
 
@@ -40,7 +39,7 @@ class StatsApi:
     async def stats(self, request: Request) -> Response:
         """`GET /stats?from=&to=&group_by=country`: whole hours, from that of `from` to that of `to`."""
         application = self._gate.admit(request, "guard", "read")
-        errors: list[bodies.Error] = []
+        errors = bodies.strange(request.query_params, "from", "to", "group_by")
         by = next((one for one in get_args(Group) if one == request.query_params.get("group_by", "country")), None)
         if by is None:
             errors.append(_error("group_by", f"write one of {', '.join(get_args(Group))}"))
@@ -52,8 +51,7 @@ class StatsApi:
         if not errors and end - first > MOST_HOURS:
             errors.append(_error("from", f"write a time at most {MOST_HOURS // 24} days before `to`"))
         if errors or by is None:
-            detail = "; ".join(f"{error['path']}: {error['message']}" for error in errors)
-            raise Problem("invalid_request", detail, {"errors": errors})
+            raise bodies.invalid(errors)
         rows = await self._stats.read(application.name, by, first, end)
         answer = {
             "from": _hour(first),

@@ -355,8 +355,9 @@ async def test_prefixes_are_listed_with_what_is_held_against_them() -> None:
         (ruled,) = (await one.api.get("/guard/prefixes?country=GB&state=allowed", headers=headers)).json()["prefixes"]
         assert (ruled["reason"], ruled["author"]) == ("our own staff", "ann")
         assert datetime.now(UTC) - datetime.fromisoformat(ruled["since"]) < timedelta(minutes=1)
-        wrong = await one.api.get("/guard/prefixes?country=XX&state=bad", headers=headers)
-        assert [error["path"] for error in wrong.json()["errors"]] == ["query.country", "query.state"]
+        wrong = await one.api.get("/guard/prefixes?country=XX&state=bad&level=range", headers=headers)
+        paths = [error["path"] for error in wrong.json()["errors"]]
+        assert paths == ["query.level", "query.country", "query.state"]
 
 
 async def test_a_prefix_can_be_blocked_allowed_and_released_by_hand() -> None:
