@@ -30,10 +30,10 @@ def begin(request: str) -> dict[str, Any]:
 
 
 def note(**fields: str) -> None:
-    """Say in the log line of the current request what it is about."""
+    """Say in the log line of the current request what it is about; what was said first stays."""
     about = _about.get()
     if about is not None:
-        about.update(fields)
+        about.update({name: value for name, value in fields.items() if name not in about})
 
 
 class JsonFormatter(logging.Formatter):

@@ -81,6 +81,7 @@ async def test_a_request_that_meets_a_limit_names_it(capsys: Capture) -> None:
             answer = await one.post("/verifications", {"to": to, "signals": {"ip": ip}})
             [line] = of(lines(capsys), "request")
             assert line.get("limit") == answer.json().get("limit") == limit
+            assert line["to"] == f"+44******{to[-4:]}"
 
 
 async def test_deliveries_and_receipts_name_their_verification(capsys: Capture) -> None:

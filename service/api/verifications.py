@@ -54,10 +54,11 @@ class VerificationsApi:
         """`POST /verifications`."""
         application = self._gate.admit(request, "verify")
         wanted = bodies.read(bodies.CreateBody, request.state.body, _key_errors(request))
+        number = await self._number(application, wanted.to, wanted.country)
         outcome = await self._starts.start(
             application,
             Start(
-                number=await self._number(application, wanted.to, wanted.country),
+                number=number,
                 channel=wanted.channel,
                 cascade=wanted.cascade,
                 locale=wanted.locale,
@@ -72,6 +73,7 @@ class VerificationsApi:
                 idempotency=_idempotency(request, wanted),
             ),
         )
+        log.note(to=number.masked)  # of what is refused as well
         return _started(outcome)
 
     async def resend(self, request: Request) -> Response:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from service import log
 from service.answer import Answer
 from service.guard.ask import Ask
 from service.guard.credit import DAY
@@ -59,14 +60,16 @@ class Decisions:
             Amounts(blocked=int(not challenged), challenged=int(challenged), saved=millionths(saved)),
         )
         self._recent.note(application, "decisions", name or "")
-        first = decision.reasons[0]
+        first, to = decision.reasons[0], _veiled(ask.number, decision.reasons)
+        # In the request's own line too: its last digits beside the prefix in this one would be the whole number.
+        log.note(to=to)
         fields = {
             "decision": name,
             "verdict": decision.verdict,
             "mode": ask.policy.mode,
             "application": application,
             "country": country,
-            "to": _veiled(ask.number, decision.reasons),
+            "to": to,
             "rule": first.rule,
             "prefix": first.prefix,
             "exposure": first.exposure,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from service import config, phone
+from service import config, log, phone
 from service.api.auth import digest
 from service.guard.ask import Ask, Signals
 from service.guard.parts import LEASE_MS
@@ -614,6 +614,17 @@ async def test_every_change_by_hand_is_in_the_log_and_no_number_is(caplog: pytes
     assert (changed["change"], changed["what"]) == ("number.deny", "+44******3456")
     assert (line["rule"], line["prefix"], line["cap"], line["to"]) == ("block3", BLOCK, 4, f"{BLOCK}***")
     assert f"{BLOCK}999" not in json.dumps(line)
+
+
+async def test_the_lines_of_a_request_together_do_not_tell_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """What would have been refused is sent: the first digits are in one line, the last must not be in the other."""
+    log.set_up("info")
+    async with world(**guarded("monitor")) as one:
+        await fill(one, 5)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (guard,) = [line for line in lines if line["message"] == "guard"]
+    (request,) = [line for line in lines if line["message"] == "request" and line["request_id"] == guard["request_id"]]
+    assert (guard["to"], request["to"], request["status"]) == (f"{BLOCK}***", f"{BLOCK}***", 201)
 
 
 async def test_who_dies_between_reserve_and_commit_gives_everything_back_within_the_lease() -> None:
