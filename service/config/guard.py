@@ -147,7 +147,6 @@ class RulesTable(Section):
     number_keep: Keep = DEFAULTS.number_keep // 1000
     proof: Annotated[float, Field(ge=1, le=100)] = DEFAULTS.proof
     vouching: Annotated[float, Field(ge=0, le=1_000_000)] = DEFAULTS.vouching
-    vouching_exposure: Annotated[float, Field(ge=0, le=1_000_000)] = DEFAULTS.vouching_exposure
     vouching_sends: Annotated[float, Field(ge=0, le=1_000_000)] = DEFAULTS.vouching_sends
 
     @property

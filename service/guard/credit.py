@@ -96,11 +96,9 @@ class Rules:
     """By what a passed challenge multiplies the caps."""
 
     vouching: float = 5
-    """Approvals of an address that vouches for the numbers that it asks for: an office that enrols its staff."""
-    vouching_exposure: float = 3
-    """The exposure that such an address may have."""
+    """Approvals of an address that vouches for the numbers around its last one: an office that enrols its staff."""
     vouching_sends: float = 400
-    """Recent sends for which it vouches at most."""
+    """Sends, with the half-life of `memory`, that ten thousand numbers may have before no address vouches for more."""
 
     number_keep: int = 7 * DAY
     """How long a number that was never approved is remembered after its last send."""
@@ -124,6 +122,8 @@ class Bucket(NamedTuple):
     """With a half-life of `memory`: beside the approvals they say how well a bucket converts."""
     country: str = ""
     """The country that was approved last, of an address or a device."""
+    block: str = ""
+    """The ten thousand numbers of which one was approved last, of an address."""
     last: str = ""
     """The number that was sent to last, of a block of a thousand, an address or a device."""
     last_at: int = 0
@@ -191,14 +191,21 @@ def weighed(rules: Rules, bucket: Bucket, number: str, now: int, weight: float) 
     return weight * rules.again if again else weight
 
 
-def vouches(rules: Rules, bucket: Bucket, country: str, now: int) -> bool:
-    """Whether an address vouches for the numbers of a country that it asks for."""
-    return (
-        bucket.country == country
-        and bucket.approvals >= rules.vouching
-        and exposure(rules, rules.ip, bucket, now) <= rules.vouching_exposure
-        and recent(rules, bucket, now) <= rules.vouching_sends
-    )
+def vouches(rules: Rules, bucket: Bucket, block: str) -> bool:
+    """Whether an address vouches for the numbers of a block of ten thousand, of which it used the last of its codes.
+
+    For no others: those who share a carrier's address would inherit what its customers are good for.
+    """
+    return bucket.block == block and bucket.approvals >= rules.vouching
+
+
+def admits(rules: Rules, block4: Bucket, now: int) -> bool:
+    """Whether a block of ten thousand has had so few sends that an address may vouch for one more.
+
+    It is the block that is bounded, since who rents one can have as many addresses as he likes.
+    """
+    sends = block4.sends * halved(now - block4.at, rules.memory)
+    return sends + 1 - rules.vouching_sends <= ROUNDING
 
 
 def exposure(rules: Rules, level: Level, bucket: Bucket, now: int) -> float:
@@ -234,33 +241,36 @@ def settled(rules: Rules, level: Level, bucket: Bucket, now: int) -> Bucket:
         bucket.recent * halved(passed, rules.recently),
         bucket.sends * halved(passed, rules.memory),
         bucket.country,
+        bucket.block,
         bucket.last,
         bucket.last_at,
         bucket.usual,
     )
 
 
-def charged(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, sends: int = 1) -> Bucket:
-    """The bucket after a send; `sends` is 0 for one that does not count where there would be a crowd."""
+def charged(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, vouched: bool = False) -> Bucket:
+    """The bucket after a send; one that is `vouched` for adds to no crowd, and lets one from elsewhere be in it."""
     then = settled(rules, level, bucket, now)
     added = burden(level, weight)
     return then._replace(
         exposure=then.exposure + added,
         streak=then.streak + added,
-        recent=then.recent + sends,
-        sends=then.sends + sends,
+        recent=max(0.0, then.recent + (-1 if vouched else 1)),
+        sends=then.sends + 1,
     )
 
 
-def refunded(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, sends: int = 1) -> Bucket | None:
+def refunded(
+    rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, vouched: bool = False
+) -> Bucket | None:
     """The bucket after a send that was charged and did not happen, None where nothing is left to remember."""
     then = settled(rules, level, bucket, now)
     added = burden(level, weight)
     left = then._replace(
         exposure=max(0.0, then.exposure - added),
         streak=max(0.0, then.streak - added),
-        recent=max(0.0, then.recent - sends),
-        sends=max(0.0, then.sends - sends),
+        recent=max(0.0, then.recent + (1 if vouched else -1)),
+        sends=max(0.0, then.sends - 1),
     )
     return left if left.exposure or left.approvals or left.streak or left.recent or left.sends else None
 
@@ -271,14 +281,20 @@ def relieved(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float
     return then._replace(exposure=max(0.0, then.exposure - burden(level, weight)))
 
 
-def paid(rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, country: str = "") -> Bucket:
-    """The bucket after an approval of a send of this weight; an address and a device remember to which country."""
+def paid(
+    rules: Rules, level: Level, bucket: Bucket, now: int, weight: float, country: str = "", block: str = ""
+) -> Bucket:
+    """The bucket after an approval of a send of this weight.
+
+    An address and a device remember to which country it was, an address also to which block of ten thousand.
+    """
     then = settled(rules, level, bucket, now)
     return then._replace(
         exposure=max(0.0, then.exposure - rules.payback * max(1.0, burden(level, weight))),
         streak=0.0,
         approvals=then.approvals + 1,
         country=country,
+        block=block,
     )
 
 

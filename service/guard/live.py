@@ -21,7 +21,7 @@ from service.answer import Answer, Fields
 from service.errors import InvalidNumber
 from service.guard.ask import Ask, Signals
 from service.guard.charge import HASH, Charge
-from service.guard.credit import Rules
+from service.guard.credit import Prefixes, Rules
 from service.guard.decisions import Decisions
 from service.guard.parts import (
     Caller,
@@ -48,7 +48,7 @@ _SAMPLE: Final = 100
 """One allowed send in so many has its decision kept too."""
 
 _MARK: Final = 6
-"""Characters by which the number that was sent to last is known again: 36 bits."""
+"""Characters by which the number that was sent to last, or the block approved last, is known again: 36 bits."""
 
 AROUND: Final = ("country", "block3", "block4", "range")
 """The levels of the buckets around a number."""
@@ -64,7 +64,6 @@ _CONSTANTS: Final = (
     "again_within",
     "proof",
     "vouching",
-    "vouching_exposure",
     "vouching_sends",
     "recently",
     "lone_block3",
@@ -246,6 +245,7 @@ class Guard:
                     self._rules_of(tag),
                     max((self._weighed(charge, buckets[0], *send) for send in enumerate(channels)), default=1.0),
                     "" if _is_country(tag) else charge.country,
+                    self._block(charge.number) if buckets[0].endswith(":ip") else "",
                 ],
             )
             for tag, buckets in _by_tag(charge.charged)
@@ -298,7 +298,7 @@ class Guard:
         mark = self._ring.writer.fingerprint(b"again", number.e164.encode())[:_MARK]
         send = Send(mark, ask.weight, proof, reservation)
         for key in callers:
-            yield Caller(key, number.country, send, self._caller_rules)
+            yield Caller(key, number.country, self._block(number.e164), send, self._caller_rules)
         yield Surroundings(number.country, number.e164, send, self.rules)
 
     async def _listen(self, ask: Ask, parts: Sequence[Part]) -> Hearing:
@@ -312,6 +312,10 @@ class Guard:
                 hearing.around, hearing.country = [], None
                 vouched.hear(await self._store.run(*vouched.act()), hearing)
         return hearing
+
+    def _block(self, number: str) -> str:
+        """A keyed hash of the ten thousand numbers around one, by which an address knows them again."""
+        return self._ring.writer.fingerprint(b"block", Prefixes.of(number[1:]).block4.encode())[:_MARK]
 
     def _caller(self, level: str, name: str) -> str:
         hashed = self._ring.writer.fingerprint(level.encode(), name.encode())

@@ -35,6 +35,8 @@ class _Send:
 
     at: int
     number: str
+    block: str
+    """The ten thousand numbers around it."""
     charged: Sequence[tuple[str, str, float]]
     """Level, key, what it weighed there."""
     decision: Decision
@@ -85,7 +87,7 @@ class Oracle:
                 charged += [] if full else [("country", number.country)]
             weighed = [(level, key, self._weight(ask, level, now)) for level, key in charged]
             self._charge(ask, now, weighed)
-            self._remember(event["ref"], _Send(now, number.e164, weighed, decision))
+            self._remember(event["ref"], _Send(now, number.e164, ask.prefixes.block4, weighed, decision))
         return decision
 
     def check(self, event: Event) -> Decision | None:
@@ -95,8 +97,11 @@ class Oracle:
             return None
         for level, key, weight in send.charged:
             country = send.decision.country if level in {"ip", "device"} else ""
+            block = send.block if level == "ip" else ""
             bucket = self._bucket(level, key, now)
-            self._buckets[level, key] = credit.paid(self._rules, self._level(level), bucket, now, weight, country)
+            self._buckets[level, key] = credit.paid(
+                self._rules, self._level(level), bucket, now, weight, country, block
+            )
         self._bound({level: (level, key) for level, key, _ in send.charged})
         self._numbers[send.number] = credit.approved(self._rules, self._known(send.number, now), now)
         return send.decision
@@ -153,7 +158,7 @@ class Oracle:
         whole = self._bucket("country", ask.number.country, now)
         block3, block4, across = [f"+{key.partition(':')[2]}" for _, key in _blocks(ask)]
         spread, weight = rules.spread * credit.rate(rules, wide), self._weight(ask, "block3", now)
-        vouched = self._vouched(ask, now)
+        vouched = self._vouched(ask, own4, now)
         for rule, level, prefix, bucket, most in (
             ("block3", rules.block3, block3, own3, rules.block3.cap + spread / 1000),
             ("block4", rules.block4, block4, own4, rules.block4.cap + spread / 100),
@@ -176,13 +181,11 @@ class Oracle:
         holder = next(((name, key) for name, key in ask.callers if name == level), _blocks(ask)[0])
         return credit.weighed(self._rules, self._bucket(*holder, now), ask.number.e164, now, ask.weight)
 
-    def _vouched(self, ask: Ask, now: int) -> bool:
+    def _vouched(self, ask: Ask, block4: Bucket, now: int) -> bool:
         """Whether the address stands for the number."""
-        return any(
-            credit.vouches(self._rules, self._bucket(level, key, now), ask.number.country, now)
-            for level, key in ask.callers
-            if level == "ip"
-        )
+        callers = [self._bucket(*caller, now) for caller in ask.callers]
+        stands = any(credit.vouches(self._rules, caller, ask.prefixes.block4) for caller in callers)
+        return stands and credit.admits(self._rules, block4, now)
 
     def _full(self, rule: str, key: str, now: int, weight: float, proof: float, what: str = "") -> Reason | None:
         """Why a country, an address or a device has no room."""
@@ -212,11 +215,13 @@ class Oracle:
                 )
 
     def _charge(self, ask: Ask, now: int, charged: Sequence[tuple[str, str, float]]) -> None:
-        rules, number, vouched = self._rules, ask.number.e164, self._vouched(ask, now)
+        rules, number = self._rules, ask.number.e164
+        _, block4, _ = _blocks(ask)
+        vouched = self._vouched(ask, self._bucket(*block4, now), now)
         for level, key, weight in charged:
             bucket = self._bucket(level, key, now)
-            counted = 0 if vouched and level in {"block3", "block4"} else 1
-            after = credit.charged(rules, self._level(level), bucket, now, weight, counted)
+            apart = vouched and level in {"block3", "block4"}
+            after = credit.charged(rules, self._level(level), bucket, now, weight, apart)
             self._buckets[level, key] = after._replace(last=number, last_at=now)
         self._numbers[number] = credit.sent(self._rules, self._known(number, now), now)
         for limit in ask.limits:

@@ -94,7 +94,7 @@ class Send:
         return answer.fields.text("weight") != _text(self.weight)
 
     def hold(self, tag: str, names: Sequence[str], answer: Answer, rules: bytes, *, vouched: bool = False) -> Hold:
-        """What the script that answered has reserved. Where it is `vouched` for, its blocks do not count it."""
+        """What the script that answered has reserved. Where it is `vouched` for, its blocks count it apart."""
         taken = " ".join([self.reservation, answer.fields.text("weight"), *names])
         pending, buckets = f"{tag}pending", [tag + name for name in names]
         commit = Act("credit_commit", [pending, buckets[0]], [taken, self.mark])
@@ -186,6 +186,7 @@ class Surroundings:
         if action == "block" and hearing.denied is None:
             hearing.denied = Reason(rule="denied", prefix=f"+{prefix}", what=f"+{prefix}")
         hearing.trusted |= action == "allow"
+        hearing.vouches &= answer.fields.text("admits") == "1"
         if answer.outcome != "refused":
             hearing.charged = (*narrow,) if answer.outcome == "part" else (*narrow, "country")
             tag = country_tag(self.country)
@@ -196,10 +197,11 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An address or a device that asks."""
+    """An address or a device that asks; `block` is a keyed hash of the ten thousand numbers around the one."""
 
     key: str
     country: str
+    block: str
     send: Send
     rules: bytes
 
@@ -208,7 +210,7 @@ class Caller:
         return Act(
             "caller_reserve",
             [f"{self._tag}pending", self.key],
-            [self.rules, *self.send.words, self.country],
+            [self.rules, *self.send.words, self.country, self.block],
         )
 
     def hear(self, answer: Answer, hearing: Hearing) -> None:

@@ -2,6 +2,7 @@
 -- NEEDS clock credit
 -- KEYS the buckets
 -- ARGV 1 rules (JSON)  2 weight  3 country, which addresses and devices remember ('' for prefixes)
+--      4 a keyed hash of the ten thousand numbers around it, which an address remembers ('' for others)
 -- Answers: paid, then for each bucket how much it took back.
 local now, rules = clock(), cjson.decode(ARGV[1])
 local answer, paid = {'paid', 0}, {}
@@ -11,7 +12,7 @@ for _, key in ipairs(KEYS) do
   local most = rules.payback * math.max(1, burden(b, tonumber(ARGV[2])))
   give(answer, key, digits(math.min(b.exposure, most)))
   b.exposure = math.max(0, b.exposure - most)
-  b.approvals, b.streak, b.country = b.approvals + 1, 0, ARGV[3]
+  b.approvals, b.streak, b.country, b.block = b.approvals + 1, 0, ARGV[3], ARGV[4]
   paid[string.match(key, '^{.-}:(%w+)')] = b
 end
 if paid.range then

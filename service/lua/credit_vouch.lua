@@ -1,4 +1,4 @@
--- Makes a reservation last whose address stands for its number: it does not count where there would be a crowd.
+-- Makes a reservation last whose address stands for its number: it adds to no crowd, and lets one from elsewhere be in it.
 -- NEEDS clock credit commit
 -- KEYS 1 pending reservations  2 block3, which remembers to which number it was  3 block4
 -- ARGV 1 the reservation  2 a keyed hash of the number  3 rules (JSON)
@@ -8,7 +8,7 @@ local now, rules = clock(), cjson.decode(ARGV[3])
 for i = 2, 3 do
   local b = bucket(rules, KEYS[i], now)
   settle(rules, b, now)
-  add(b, 0, 0, -1)
+  add(b, 0, 0, -2, 0) -- the reservation had added one
   keep(b)
 end
 return {'committed', 0}

@@ -4,13 +4,17 @@
 -- ARGV 1 rules (JSON)  2 weight  3 what a proof multiplies caps by  4 id of the reservation  5 lease ms
 --      6 a keyed hash of the number  7 its digits  8 vouched: its address stands for it ('' for not)
 -- Answers: reserved (all), part (all but the country, which is full), refused (nothing), and for each rule that has no room:
--- exposure, cap, ms until there is. `weight` is what it weighs, `hand` the rule of the longest prefix that has one.
-local now, rules, proof, vouched = clock(), cjson.decode(ARGV[1]), tonumber(ARGV[3]), ARGV[8] ~= ''
+-- exposure, cap, ms until there is. `weight` is what it weighs, `hand` the rule of the longest prefix that has one;
+-- `admits` is there where addresses may still vouch for these ten thousand numbers.
+local now, rules, proof = clock(), cjson.decode(ARGV[1]), tonumber(ARGV[3])
 lapsed(rules, KEYS[1], now)
 local buckets = {}
 for i = 2, 5 do buckets[i - 1] = bucket(rules, KEYS[i], now) end
 local country, block3, block4, range = unpack(buckets)
 local weight, usual = weighed(rules, block3, ARGV[6], now, tonumber(ARGV[2])), rate(rules, range)
+local sends = block4.sends * halved(passed(block4, now), rules.memory)
+local admits = sends + 1 - rules.vouching_sends <= ROUNDING
+local vouched = admits and ARGV[8] ~= ''
 local answer, blocks = {'', 0}, vouched and math.max(proof, rules.proof) or proof
 told(answer, 'block3', short(rules, block3, now, weight, (block3.level.cap + rules.spread * usual / 1000) * blocks))
 told(answer, 'block4', short(rules, block4, now, weight, (block4.level.cap + rules.spread * usual / 100) * blocks))
@@ -26,5 +30,6 @@ if answer[1] ~= 'refused' then
   redis.call('PEXPIRE', KEYS[7], int(rules.range.keep))
 end
 give(answer, 'weight', digits(weight))
+give(answer, 'admits', admits and '1')
 give(answer, 'hand', by_hand(KEYS[6], ARGV[7], now))
 return answer

@@ -38,8 +38,9 @@ a number's shard, `<h>` its keyed hash):
 `{g:<country>}:country`, `:block3:<digits>`, `:block4:<digits>`, `:range:<digits>`, `{c:<f>}:ip`, `:device` (hashes)
     Buckets of the guard, addresses and devices by a keyed hash: `w` exposure, `t` as of when, `h` approvals, `m` `n`
     sends (in the long run, recently), `s` sends since the last approval, `f` seen first, `l` the country approved last,
-    `p` `q` the number that was sent to last (36 bits of a keyed hash) and when, `u` a bound on what counts as history.
-    Each lives for its `guard.rules.keep`. `{…}:pending` (sorted set) are reservations by when they lapse.
+    `b` the block of ten thousand approved last, `p` `q` the number that was sent to last and when (36 bits of a keyed
+    hash of each), `u` a bound on what counts as history. Each lives for its `guard.rules.keep`. `{…}:pending` (sorted
+    set) are reservations by when they lapse.
 `{g:<country>}:hand` (hash), `:blocked`, `:ranges` (sorted sets)
     Rules by hand by their prefix; for those who look, what has no room by until when, ranges by when they were used.
 `{b:<owner>}:spent` (hash), `{l:<f>}:rates` (hash)

@@ -15,7 +15,7 @@ from tests.faults.gateway import Gateway
 from tests.faults.processes import processes
 from tests.faults.test_round_trips import trips
 from tests.faults.waiting import until
-from tests.guard.test_agreement import agree, guarded, stream
+from tests.guard.test_agreement import agree, enrolment, guarded, stream, vouching
 from tests.guard.test_guard import PLAIN
 from tests.redis_server import RedisCluster, RedisServer
 from tests.world import World, table, world
@@ -28,8 +28,15 @@ ON: dict[str, Any] = {"mode": "enforce", "limits": {"number": []}, "rules": PLAI
 async def test_real_redis_decides_as_the_arithmetic_does(server: RedisServer) -> None:
     """While its clock goes on by itself."""
     async with world(**guarded(redis=server.url)) as one:
-        found = await agree(one, stream(2, 500), None)
+        found = await agree(one, stream(2, 400), None)
     assert min(found["allow"], found["challenge"], found["block"]) > 5, found
+
+
+async def test_real_redis_knows_an_office_as_the_arithmetic_does(server: RedisServer) -> None:
+    """Until it has vouched for enough."""
+    async with world(**vouching(redis=server.url)) as one:
+        found = await agree(one, enrolment(3, 140), None)
+    assert min(found["allow"], found["block"]) > 5, found
 
 
 async def test_a_cluster_decides_as_the_arithmetic_does(cluster: RedisCluster) -> None:
@@ -148,6 +155,8 @@ async def test_a_dump_holds_no_whole_number_no_address_and_no_device(server: Red
             signals = {"ip": "192.0.2.77", "device_id": "a-device", "session_id": "a-session"}
             await one.post("/verifications", {"to": f"+44740012390{n}", "signals": signals})
         await one.work()
+        used = {"to": one.gateway.last.data["to"], "code": one.gateway.last.code}
+        assert (await one.post("/verifications/check", used)).json()["valid"]
     names = server.command("KEYS", "*")
     assert isinstance(names, list)
     readers: dict[str, list[str | int]] = {

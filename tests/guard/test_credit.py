@@ -64,6 +64,33 @@ def test_a_refund_undoes_a_charge(level: Level, life: list[tuple[str, int, float
         assert refunded[7:] == settled[7:]
 
 
+def test_a_send_that_is_vouched_for_makes_room_for_one_from_elsewhere() -> None:
+    """Where there would be a crowd, until it does not happen; in the long run it counts as any other."""
+    level, bucket = DEFAULTS.block3, credit.fresh(0)._replace(recent=10.0, sends=10.0)
+    charged = credit.charged(DEFAULTS, level, bucket, 0, 1, vouched=True)
+    assert (charged.recent, charged.sends) == (9, 11)
+    refunded = credit.refunded(DEFAULTS, level, charged, 0, 1, vouched=True)
+    assert refunded is not None
+    assert counts(refunded) == counts(bucket)
+    assert credit.charged(DEFAULTS, level, credit.fresh(0), 0, 1, vouched=True).recent == 0
+
+
+def test_an_address_vouches_for_the_block_in_which_it_used_its_last_code() -> None:
+    """After five, and while that block has had few sends."""
+    address = credit.fresh(0)
+    for n in range(5):
+        assert not credit.vouches(DEFAULTS, address, "44740012")
+        address = credit.paid(DEFAULTS, DEFAULTS.ip, address, n, 1, "GB", "44740012")
+    assert not credit.vouches(DEFAULTS, credit.settled(DEFAULTS, DEFAULTS.ip, address, 72 * HOUR), "44740012")
+    address = credit.paid(DEFAULTS, DEFAULTS.ip, address, 5, 1, "GB", "44740012")
+    assert credit.vouches(DEFAULTS, address, "44740012")
+    assert not credit.vouches(DEFAULTS, address, "44740013")
+    block = credit.fresh(0)._replace(sends=400.0)
+    assert not credit.admits(DEFAULTS, block, 0)
+    assert credit.admits(DEFAULTS, block, HOUR)
+    assert credit.admits(DEFAULTS, block._replace(sends=399.0), 0)
+
+
 @given(levels, acts, weights, st.floats(0.5, 100), st.floats(0, 50))
 def test_more_cap_never_refuses_more(
     level: Level, life: list[tuple[str, int, float]], weight: float, most: float, more: float

@@ -696,17 +696,42 @@ async def test_trust_ripens_for_a_day() -> None:
 
 
 async def test_an_office_stands_for_its_staff() -> None:
-    """From five used codes on its address lets three times as many through, which crowd nobody."""
+    """From five used codes on its address lets three times as many through, and each lets one more be at home."""
     async with world(**guarded()) as one:
-        signals = {"ip": "192.0.2.1"}
-        for n in range(6):
-            number = f"+4479{n:02}123900"
-            found = (await one.post("/verifications", {"to": number, "code": "123456", "signals": signals})).json()
-            assert (await one.check(found["id"], "123456"))["valid"]
+        await enrol(one, [f"+44740012{n}900" for n in range(4, 10)])
         await fill(one, 4)
         await refused(one, f"{BLOCK}999")
         for n in range(2):
-            answer = await one.post("/verifications", {"to": f"{BLOCK}99{n}", "signals": signals})
+            answer = await one.post("/verifications", {"to": f"{BLOCK}99{n}", "signals": OFFICE})
             assert answer.status_code == 201, answer.text
         block3 = next(one for one in await held(one) if one["level"] == "block3")
-        assert (round(block3["exposure"]), round(block3["recent"])) == (6, 4)
+        assert (round(block3["exposure"]), round(block3["recent"])) == (6, 2)
+
+
+async def test_an_address_stands_for_nobody_but_the_neighbours_of_its_last() -> None:
+    """Whatever it used in that country before: who shares a carrier's address inherits nothing."""
+    async with world(**guarded()) as one:
+        await enrol(one, [f"+44740012{n}900" for n in range(4, 10)])
+        await enrol(one, ["+447911123900"])
+        await fill(one, 4)
+        await refused(one, f"{BLOCK}999", signals=OFFICE)
+
+
+async def test_an_office_stands_for_no_more_than_so_many() -> None:
+    """In ten thousand numbers, whatever the address: the next one is told what anybody would be."""
+    async with world(**guarded(rules=PLAIN | {"vouching_sends": 11})) as one:
+        await enrol(one, [f"+44740012{n}900" for n in range(4, 10)])
+        await fill(one, 4)
+        answer = await one.post("/verifications", {"to": f"{BLOCK}990", "signals": OFFICE})
+        assert answer.status_code == 201, answer.text
+        await refused(one, f"{BLOCK}991", signals=OFFICE)
+
+
+OFFICE = {"ip": "192.0.2.1"}
+
+
+async def enrol(one: World, staff: list[str]) -> None:
+    """Numbers whose codes are used in the office."""
+    for number in staff:
+        found = (await one.post("/verifications", {"to": number, "code": "123456", "signals": OFFICE})).json()
+        assert (await one.check(found["id"], "123456"))["valid"]

@@ -5,11 +5,12 @@ local HOUR, DAY, ROUNDING = 3600000, 86400000, 1e-6
 local function halved(time, half_life) return 0.5 ^ (time / half_life) end
 
 local function bucket(rules, key, now)
-  local f = redis.call('HMGET', key, 'w', 't', 'h', 'f', 's', 'n', 'm', 'l', 'p', 'q', 'u')
+  local f = redis.call('HMGET', key, 'w', 't', 'h', 'f', 's', 'n', 'm', 'l', 'p', 'q', 'u', 'b')
   local function num(i, default) return tonumber(f[i] or default) end
   return {key = key, level = rules[string.match(key, '^{.-}:(%w+)')], exposure = num(1, 0), at = num(2, now),
     approvals = num(3, 0), since = num(4, now), streak = num(5, 0), recent = num(6, 0), sends = num(7, 0), country = f[8] or '',
-    last = f[9] or '', last_at = num(10, 0), usual = num(11, math.huge)}
+    last = f[9] or '', last_at = num(10, 0), usual = num(11, math.huge),
+    block = f[12] or ''}
 end
 
 -- Approvals per hour in the long run.
@@ -67,10 +68,10 @@ local function settle(rules, b, now)
   b.at = b.at + gone
 end
 
-local function add(b, exposure, streak, sends)
+local function add(b, exposure, streak, recent, sends)
   b.exposure = math.max(0, b.exposure + exposure)
   b.streak = math.max(0, b.streak + streak)
-  b.recent = math.max(0, b.recent + sends)
+  b.recent = math.max(0, b.recent + recent)
   b.sends = math.max(0, b.sends + sends)
 end
 
@@ -82,21 +83,23 @@ local function keep(b)
   redis.call('HSET', b.key, 'w', digits(b.exposure), 't', int(b.at), 'h', digits(b.approvals), 'f', int(b.since),
     's', digits(b.streak), 'n', digits(b.recent), 'm', digits(b.sends))
   if b.country ~= '' then redis.call('HSET', b.key, 'l', b.country) end
+  if b.block ~= '' then redis.call('HSET', b.key, 'b', b.block) end
   if b.usual < math.huge then redis.call('HSET', b.key, 'u', digits(b.usual)) end
   redis.call('PEXPIRE', b.key, int(b.level.keep))
 end
 
 local function charge(rules, b, now, weight)
   settle(rules, b, now)
-  add(b, burden(b, weight), burden(b, weight), 1)
+  add(b, burden(b, weight), burden(b, weight), 1, 1)
   keep(b)
 end
 
-local function refund(rules, key, now, weight, sends)
+-- `crowd` is what its recent sends had added to them: less than nothing by one that was vouched for.
+local function refund(rules, key, now, weight, crowd)
   if redis.call('EXISTS', key) == 0 then return end
   local b = bucket(rules, key, now)
   settle(rules, b, now)
-  add(b, -burden(b, weight), -burden(b, weight), -sends)
+  add(b, -burden(b, weight), -burden(b, weight), -crowd, -1)
   keep(b)
 end
 
