@@ -221,6 +221,12 @@ def _sim_farm(world: World, dice: random.Random) -> Day:
     return _one(Cards(world, "farm", effort, ranges, cards=500))
 
 
+def _false_office(world: World, dice: random.Random) -> Day:
+    """Consecutive numbers, nearly all codes entered, from twelve rented machines: by its looks a company's rollout."""
+    effort = Effort(start=_start(dice), hours=6, sends=6000, machines=12, converts=0.92)
+    return _one(Consecutive(world, "false office", effort, _ranges(world, dice, [dice.choice(DEAR)], 1)))
+
+
 def _random_converting(world: World, dice: random.Random) -> Day:
     """Numbers from all over a country that has honest traffic too, from households, 70 % of the codes entered."""
     effort = Effort(start=_start(dice), hours=6, sends=6000, converts=0.7)
@@ -262,6 +268,7 @@ ATTACKS: Final[dict[str, Build]] = {
     "converting 70 %": _converting(0.7),
     "reused numbers": _reused,
     "SIM farm": _sim_farm,
+    "false office": _false_office,
     "random, converting 70 %": _random_converting,
     "voice": _voice,
 }
