@@ -513,6 +513,20 @@ async def test_what_would_be_refused_is_shown_where_the_guard_only_watches() -> 
         assert "only watched" in page
 
 
+async def test_what_a_limit_refused_did_not_go_out() -> None:
+    """Limits hold where the guard only watches."""
+    guard = {"mode": "monitor", "limits": {"number": [], "country": ["1/1h"]}}
+    async with world(**guarded() | {"_top": {"guard": guard}}) as one:
+        await one.create()
+        assert (await one.post("/verifications", {"to": OTHER_NUMBER})).status_code == httpx.codes.TOO_MANY_REQUESTS
+        page = await look(one, "/console/guard")
+        assert "Everything that was known" in page
+        assert "only watched" not in page
+        name = re.search(r'id="(dec_[0-9a-f]+)"', page)
+        assert name is not None
+        assert "only watched" not in await look(one, f"/console/guard/decisions?id={name[1]}")
+
+
 @pytest.mark.parametrize(
     ("action", "state"), [("block", "denied"), ("allow", "allowed"), ("release", None), ("forget", None)]
 )

@@ -53,6 +53,7 @@ class Looks:
             "hour": _hour,
             "moment": _moment,
             "parts": _parts,
+            "watched": _watched,
             "words": _words,
         }
 
@@ -108,6 +109,12 @@ def _moment(at: datetime) -> str:
 def _words(name: str) -> str:
     """A name as people write it."""
     return name.replace("_", " ")
+
+
+def _watched(decision: Mapping[str, Any]) -> bool:
+    """Whether a message went out against a decision, since the guard only watches. Limits hold all the same."""
+    limited = any(reason["rule"] == "limit" for reason in decision["reasons"])
+    return decision["mode"] == "monitor" and decision["verdict"] != "allow" and not limited
 
 
 def _parts(text: str) -> list[tuple[str, bool]]:
