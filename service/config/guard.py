@@ -196,9 +196,11 @@ class Guard(Section):
 
     @property
     def price_list(self) -> Prices:
-        """The operator's own prices over those that come with verifyd."""
-        shipped = prices.shipped()
-        return prices.read(self.prices, self.currency).over(shipped) if self.prices else shipped
+        """The operator's own prices; where they do not say what all countries cost, over those of verifyd."""
+        if self.prices is None:
+            return prices.shipped()
+        own = prices.read(self.prices, self.currency)
+        return own if own.whole else own.over(prices.shipped())
 
 
 class ApplicationGuard(Section):

@@ -11,6 +11,7 @@ from service import phone, tracing
 from service.config.faults import Fault, join, meant, named_plainly
 from service.config.tables import Settings, Steps
 from service.errors import TextError
+from service.guard import prices
 from service.provider import Channel, LimitsAddresses, LimitsCodes, Provider
 from service.texts import Texts
 
@@ -144,6 +145,14 @@ def _events(draft: Draft) -> Iterator[Fault]:
             yield f"{path}.events.url", "needed with a secret: without it nothing is signed"
 
 
+def _priced(draft: Draft) -> Iterator[Fault]:
+    guard = draft.settings.guard
+    shipped = prices.shipped().currency
+    if guard.currency != shipped and not (guard.prices and guard.price_list.whole):
+        needed = "give your own in guard.prices, with a row for the country *"
+        yield "guard.currency", f"the prices that come with verifyd are in {shipped}: {needed}"
+
+
 def _traced(draft: Draft) -> Iterator[Fault]:
     if draft.settings.tracing.endpoint is not None and not tracing.available():
         yield "tracing.endpoint", "its packages are not installed: pip install 'verifyd[otel]'"
@@ -159,6 +168,7 @@ RULES: tuple[Rule, ...] = (
     _texts,
     _types,
     _events,
+    _priced,
     _traced,
 )
 """All of them; each yields what breaks it."""

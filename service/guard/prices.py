@@ -64,6 +64,11 @@ class Prices:
         """The countries that the list has."""
         return frozenset(country for country, _, _ in self.rows) - {UNLISTED}
 
+    @property
+    def whole(self) -> bool:
+        """Whether the list says what an SMS to any country costs."""
+        return (UNLISTED, "sms", "") in self.rows
+
     def over(self, others: Prices) -> Prices:
         """These prices, and those of the others where these have none."""
         return Prices({**others.rows, **self.rows}, self.currency)

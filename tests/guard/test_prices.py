@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from service import phone
+from service import config, phone
+from service.errors import ConfigError
 from service.guard import prices
+from service.providers import KINDS
+from tests.world import table
 
 
 def test_the_list_that_comes_with_it_has_every_country() -> None:
@@ -22,13 +25,17 @@ def test_channels_that_the_list_lacks_cost_their_factor() -> None:
     assert shipped.weight("GB", "sms") == 1
 
 
+def listed(text: str, currency: str = "USD") -> prices.Prices:
+    """The prices of a configuration with this list."""
+    guard = {"prices": text, "currency": currency}
+    return config.check(table(_top={"guard": guard}), KINDS, {}).settings.guard.price_list
+
+
 def test_a_list_of_ones_own_goes_before() -> None:
     """By country, channel and provider, with one price for all others."""
-    own = prices.read(
-        "# ours\ncountry,price,channel,provider\nGB,0.04,,\nGB,0.03,sms,twilio\nGB,0.1,voice,\n*,0.5,voice,\n", "EUR"
+    both = listed(
+        "# ours\ncountry,price,channel,provider\nGB,0.04,,\nGB,0.03,sms,twilio\nGB,0.1,voice,\n*,0.5,voice,\n"
     )
-    both = own.over(prices.shipped())
-    assert both.currency == "EUR"
     assert (both.price("GB"), both.price("GB", "sms", "twilio"), both.price("GB", "sms", "vonage")) == (
         0.04,
         0.03,
@@ -36,6 +43,23 @@ def test_a_list_of_ones_own_goes_before() -> None:
     )
     assert (both.price("GB", "voice"), both.price("FR", "voice"), both.price("FR")) == (0.1, 0.5, 0.06)
     assert both.price("ZZ") == 0.5
+
+
+def test_a_list_for_all_countries_needs_no_other() -> None:
+    """What it does not name costs what it says that all others cost, in its own currency."""
+    own = listed("country,price\nGB,0.04\n*,0.25\n", currency="EUR")
+    assert (own.currency, own.price("GB"), own.price("FR"), own.price("FR", "voice")) == ("EUR", 0.04, 0.25, 0.5)
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [{}, {"prices": "country,price\nGB,0.04"}, {"prices": "country,price,channel\n*,1,voice"}],
+    ids=["none", "one country", "calls only"],
+)
+def test_dollars_are_not_taken_for_another_currency(guard: dict[str, object]) -> None:
+    """The list that comes with verifyd is in dollars."""
+    with pytest.raises(ConfigError, match=r"guard\.currency: .* a row for the country \*"):
+        config.check(table(_top={"guard": {"currency": "EUR", **guard}}), KINDS, {})
 
 
 @pytest.mark.parametrize(
