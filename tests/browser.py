@@ -71,7 +71,7 @@ def page(
     )
     try:
         one = context.new_page()
-        one.set_default_timeout(10_000)
+        one.set_default_timeout(30_000)
         one.on("console", lambda message: complaints.append(message.text))
         one.on("pageerror", lambda error: complaints.append(str(error)))
         yield one

@@ -49,7 +49,7 @@ class Prometheus:
     """A running server, asked over its HTTP API."""
 
     def __init__(self, address: str) -> None:
-        self._http = httpx.Client(base_url=f"http://{address}/api/v1", trust_env=False)
+        self._http = httpx.Client(base_url=f"http://{address}/api/v1", trust_env=False, timeout=60)
 
     def ask(self, call: str, **parameters: str) -> Any:
         """The data of an answer; raises `AssertionError` with what is wrong with a question."""

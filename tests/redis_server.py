@@ -129,7 +129,7 @@ class _Server(_Context):
             self._guard.kill()  # before the process id can become another's
         if self._process.poll() is None:
             os.killpg(self._process.pid, how)  # with what it forked
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=30)
 
 
 class RedisServer(_Server):
@@ -228,15 +228,15 @@ def find_server() -> str:
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Ask every 10 ms if `condition` holds; raises `TimeoutError`, naming `what` was awaited, after 10 seconds.
+    """Ask every 10 ms if `condition` holds; raises `TimeoutError`, naming `what` was awaited, after 30 seconds.
 
     For servers, whose clock no test can set. It counts its tries, so that a test may set its own clock meanwhile.
     """
-    for _ in range(1000):
+    for _ in range(3000):
         if condition():
             return
         time.sleep(0.01)
-    raise TimeoutError(f"after 10 seconds not yet: {what}")
+    raise TimeoutError(f"after 30 seconds not yet: {what}")
 
 
 def _in_whole_cluster(node: RedisServer) -> bool:

@@ -45,7 +45,7 @@ ENVIRONMENT = {
     "GATEWAY_SECRET": WEBHOOK_SECRET,
 }
 COMMAND = [sys.executable, "-W", "error", "-m", "service"]
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds for a process to end that takes one or two when it may use a whole core."""
 
 

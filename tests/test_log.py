@@ -184,7 +184,7 @@ async def broken_delivery(one: World) -> str:
     one.gateway.answer = broken
     await one.service.start()
     await one.post("/verifications", {"to": NUMBER})
-    return await asyncio.wait_for(sent, 10)
+    return await asyncio.wait_for(sent, 30)
 
 
 async def test_a_send_that_breaks_is_logged_with_its_verification(capsys: Capture) -> None:

@@ -183,7 +183,7 @@ def test_a_driver_may_wait_for_each_decision(tmp_path: Path) -> None:
             running.stdin.write(log_of(create(n), {"t": 0.1, "type": "receipt", "ref": f"r{n}", "status": "delivered"}))
             running.stdin.flush()
             assert json.loads(running.stdout.readline())["ref"] == f"r{n}"
-        rest, errors = running.communicate(timeout=20)
+        rest, errors = running.communicate(timeout=60)
     assert (running.returncode, rest) == (0, b"")
     assert b"refused by" in errors
 

@@ -48,7 +48,7 @@ class Bench:
 
     async def until(self, count: int) -> None:
         """Wait until so many jobs ran."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.ran) < count:
                 self.one_ran.clear()
                 await self.one_ran.wait()

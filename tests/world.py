@@ -39,6 +39,8 @@ SUBSCRIBER = "shop.example"
 
 PATIENCE = 60.0
 """Seconds that an answer may take here."""
+_LIMITS = ("service.api.listener.SECONDS", "service.store.connection.SECONDS", "service.store.pipelines.SECONDS")
+"""What verifyd gives an answer, in all and from Redis."""
 
 Table = dict[str, Any]
 
@@ -328,22 +330,22 @@ async def world(
     client: Redis | RedisCluster | None = None,
     tracing: Tracing | None = None,
     vendor: Callable[[httpx.Request], httpx.Response] | None = None,
+    patient: bool = True,
     **changes: object,
 ) -> AsyncIterator[World]:
     """A running world; `changes` as for `table`, `client` in place of the embedded store, `vendor` of the gateway.
 
-    The embedded store is never away, so nothing is told 503 because the machine is busy.
+    A `patient` one gives all answers their time: that the machine is busy does not mean that Redis is away.
     """
     subscriber = Subscriber()
     gateway = Gateway(vendors={SUBSCRIBER: subscriber})
     checked = config.check(table(**changes), KINDS, {})
     sleepers = Sleepers()
     transport = httpx.MockTransport(vendor or gateway)
-    service = Service(checked, client=client, transport=transport, sleep=sleepers.sleep, tracing=tracing)
     with pytest.MonkeyPatch.context() as limits, time_machine.travel(datetime.now(UTC), tick=True) as clock:
-        if client is None and checked.settings.embedded:
-            for limit in ("service.api.listener.SECONDS", "service.store.pipelines.SECONDS"):
-                limits.setattr(limit, PATIENCE)
+        for limit in _LIMITS if patient else ():
+            limits.setattr(limit, PATIENCE)
+        service = Service(checked, client=client, transport=transport, sleep=sleepers.sleep, tracing=tracing)
         one = World(service, gateway, clock, sleepers, subscriber)
         try:
             yield one

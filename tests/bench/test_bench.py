@@ -130,7 +130,7 @@ class Peer(BaseHTTPRequestHandler):
         assert form["provider"] == "bench"
         message = {"otp": {"id": self._id, "to": form["to"], "otp": CODE}, "subject": "", "body": ""}
         request = urllib.request.Request(self.gateway, json.dumps(message).encode())  # noqa: S310 - our own http URL
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - our own http URL
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own http URL
             answer.read()
         self._answer(200, {"status": "success", "data": {"id": self._id}})
 

@@ -109,7 +109,7 @@ class Process:
         self._unguard()
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=30)
 
     def _unguard(self) -> None:
         """Before the process id can become another's."""
@@ -132,7 +132,7 @@ class Process:
         transport = httpx.AsyncHTTPTransport(
             uds=str(self._sockets[listener]), verify=False
         )  # nothing is encrypted on it
-        return httpx.AsyncClient(transport=transport, base_url="http://verifyd", headers=headers, timeout=10)
+        return httpx.AsyncClient(transport=transport, base_url="http://verifyd", headers=headers, timeout=30)
 
 
 @contextmanager

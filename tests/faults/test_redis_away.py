@@ -22,8 +22,8 @@ from tests.world import SECRET_KEY, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
-PATIENCE = 2.0
-"""Seconds within which a caller hears that Redis is away."""
+PATIENCE = 4.0
+"""Seconds within which a caller hears that Redis is away: two by verifyd's own clock, and what a busy machine adds."""
 SHARDS = 64
 FREE = {"guard": {"limits": {"number": []}}, "shards": SHARDS}
 NUMBERS = [f"+44740030{n:04d}" for n in range(60)]
@@ -43,7 +43,7 @@ ALIVE = [to for to in NUMBERS if node_of(to) != 0]
 @asynccontextmanager
 async def serving(url: str, **changes: Any) -> AsyncIterator[World]:
     """A world that works by itself, as a process does."""
-    async with world(_top=FREE | {"redis": url}, **changes) as one:
+    async with world(_top=FREE | {"redis": url}, patient=False, **changes) as one:
         await one.service.start()
         yield one
 

@@ -9,7 +9,7 @@ from itertools import count
 STEP = 0.02
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 30.0) -> None:
     """Ask every 20 ms whether `condition` holds; raises AssertionError, naming `what` was awaited, after `seconds`."""
     try:
         async with asyncio.timeout(seconds):

@@ -33,6 +33,8 @@ ACCOUNT = Sns(
     session_token=SecretStr("the-session"),
     sms_from="Shop",
 )
+PATIENCE = 60
+"""Seconds for moto's first answer, for which it loads all that it knows of SNS."""
 MESSAGE = replace(examples.MESSAGE, text="482913 is your code & nobody's else: é")
 
 
@@ -67,7 +69,7 @@ def test_botocore_writes_the_same(sender: str | None, attribute: str | None) -> 
 def test_moto_takes_what_we_send(moto: str) -> None:
     """And its answer has the id of the message."""
     request = ACCOUNT.model_copy(update={"api_url": moto}).request(MESSAGE, NOW)
-    said = httpx.post(request.url, headers=dict(request.headers), content=request.body)
+    said = httpx.post(request.url, headers=dict(request.headers), content=request.body, timeout=PATIENCE)
     outcome = ACCOUNT.read(Response(request, said.status_code, said.headers, said.content))
     assert isinstance(outcome, Accepted)
     assert outcome.message_id in said.text
@@ -77,7 +79,7 @@ def test_moto_takes_what_we_send(moto: str) -> None:
 def test_moto_refuses_a_number_that_is_none(moto: str) -> None:
     """Which is our request's fault."""
     request = ACCOUNT.model_copy(update={"api_url": moto}).request(replace(MESSAGE, to="NAA+15551234567"), NOW)
-    said = httpx.post(request.url, headers=dict(request.headers), content=request.body)
+    said = httpx.post(request.url, headers=dict(request.headers), content=request.body, timeout=PATIENCE)
     outcome = ACCOUNT.read(Response(request, said.status_code, said.headers, said.content))
     assert (said.status_code, outcome) == (400, Rejected("request"))
 
