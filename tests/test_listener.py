@@ -11,7 +11,7 @@ from urllib.parse import quote
 import fakeredis
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.api.auth import digest
@@ -80,7 +80,7 @@ def test_any_bytes_anywhere_get_a_problem_or_an_answer_but_no_500() -> None:
     stack = AsyncExitStack()
     one = runner.run(stack.enter_async_context(world()))
 
-    @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=300)
     @given(
         method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"]),
         path=st.sampled_from(PATHS) | st.binary(max_size=30).map(lambda raw: "/" + quote(raw)),

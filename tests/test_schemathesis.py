@@ -102,7 +102,7 @@ def started() -> str:
 
 
 # All that is made up for an operation goes to the same service, on purpose.
-one_service = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+one_service = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def use(case: schemathesis.Case[Any], verification: str) -> None:
