@@ -205,7 +205,10 @@ class Counters:
 
 
 class Replicas:
-    """One or more processes of the service on one Redis, with the guard off unless `guarded`."""
+    """One or more processes of the service on one Redis, with the guard off unless `guarded`.
+
+    Those with the guard on have a database of their own: the jobs of others would be none that they can read.
+    """
 
     def __init__(
         self, cores: Sequence[frozenset[int]], redis: RedisServer, gateway: Gateway, *, guarded: bool = False
@@ -297,7 +300,7 @@ class Replicas:
         file.write_text(
             _CONFIGURATION.format(
                 guard="enforce" if self._guarded else "off",
-                redis=self._redis.url,
+                redis=self._redis.url.removesuffix("0") + str(int(self._guarded)),
                 host=HOST,
                 secret=secret,
                 signing=self.signing,
