@@ -227,16 +227,16 @@ def find_server() -> str:
     raise RuntimeError("no Redis or Valkey server: `make test` installs one, or VERIFYD_TEST_REDIS names its path")
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Ask every 10 ms if `condition` holds; raises `TimeoutError`, naming `what` was awaited, after 30 seconds.
+def wait_until(condition: Callable[[], bool], what: str, seconds: int = 30, step: float = 0.01) -> None:
+    """Ask every `step` seconds if `condition` holds; raises `TimeoutError`, naming `what`, after so many `seconds`.
 
     For servers, whose clock no test can set. It counts its tries, so that a test may set its own clock meanwhile.
     """
-    for _ in range(3000):
+    for _ in range(round(seconds / step)):
         if condition():
             return
-        time.sleep(0.01)
-    raise TimeoutError(f"after 30 seconds not yet: {what}")
+        time.sleep(step)
+    raise TimeoutError(f"after {seconds} seconds not yet: {what}")
 
 
 def _in_whole_cluster(node: RedisServer) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -117,13 +117,15 @@ def streams(first: bytes, then: bytes) -> Answer:
 
 
 def drips(first: bytes, then: bytes) -> Answer:
-    """Answers without an end, little by little."""
+    """Answers without an end, little by little, until the other side hangs up."""
 
     async def answer(vendor: Vendor) -> None:
         await vendor.write(first)
         while True:
             await vendor.write(then)
-            await asyncio.sleep(0.02)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    return await vendor.listen()
 
     return answer
 

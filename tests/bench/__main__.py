@@ -14,9 +14,8 @@ import os
 import platform
 import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -25,9 +24,9 @@ from tests.bench.load import Expected, Load, drive, percentile
 from tests.bench.report import Cascades, Figures, Latency, Report
 from tests.bench.servers import Cores, Counters, Gateway, Message, Replicas, info, on, start_seconds
 from tests.bench.targets import TAKEN, Target, otpgateway, receipt, verifyd, wrong
-from tests.redis_server import HOST, RedisServer
+from tests.redis_server import HOST, RedisServer, wait_until
 
-_DRAIN_SECONDS = 60.0
+_DRAIN_SECONDS = 60
 _SHORT = 0.5
 """Seconds for warming up, and for the ceiling; less when everything is to be short."""
 _PERIODIC = "jobs_claim"
@@ -106,9 +105,13 @@ class Bench:
         rate = PER_MINUTE / 60
         load = drive(target.addresses, requests, target.created, connections=4, seconds=seconds, rate=rate)
         started = len(load.took) - load.unexpected.total()
-        until = time.monotonic() + _DRAIN_SECONDS
-        while (ended := service.delivered("voice") - delivered) < started and time.monotonic() < until:
-            time.sleep(0.1)
+
+        def all_ended() -> bool:
+            return service.delivered("voice") - delivered >= started
+
+        with suppress(TimeoutError):  # the report says how many have; each question costs the service time
+            wait_until(all_ended, "all have ended", _DRAIN_SECONDS, step=0.1)
+        ended = service.delivered("voice") - delivered
         late = service.lags() - lags
         return Cascades(
             per_minute=PER_MINUTE,
@@ -122,13 +125,13 @@ class Bench:
     def _drained(self, target: Target, expected: int) -> Sequence[Message]:
         """The first message of every verification, once there are so many."""
         arrived: dict[str, Message] = {}
-        until = time.monotonic() + _DRAIN_SECONDS
-        while len(arrived) < expected:
-            if time.monotonic() > until:
-                raise TimeoutError(f"{target.name}: {len(arrived)} of {expected} messages reached {self.gateway.url}")
-            time.sleep(0.01)
+
+        def all_here() -> bool:
             for message in self.gateway.take(target):
                 arrived.setdefault(message.verification, message)
+            return len(arrived) >= expected
+
+        wait_until(all_here, f"{expected} messages of {target.name} at {self.gateway.url}", _DRAIN_SECONDS)
         return list(arrived.values())
 
 

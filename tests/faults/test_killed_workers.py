@@ -42,7 +42,7 @@ async def test_what_was_accepted_is_delivered_however_often_replicas_die(server:
     with Gateway() as gateway, processes(configuration, gateway, REPLICAS) as replicas:
         gateway.delay = SEND
         async with load(replicas, map("+447401{:06d}".format, count())) as accepted:
-            killed = await kill_and_restart(replicas)
+            killed = await kill_and_restart(replicas, accepted)
         assert accepted
 
         async def delivered() -> bool:
@@ -71,7 +71,7 @@ async def test_every_cascade_ends_however_often_replicas_die(server: RedisServer
     numbers = (f"+447401{n:04d}{next(endings)}" for n in count())
     with processes(configuration, None, REPLICAS) as replicas:
         async with load(replicas, numbers, pause=0.05) as accepted:
-            killed = await kill_and_restart(replicas)
+            killed = await kill_and_restart(replicas, accepted)
         async with replicas[0].client() as api, replicas[0].ops() as ops:
             going = set(accepted)
 
@@ -122,14 +122,17 @@ async def load(replicas: Sequence[Process], numbers: Iterator[str], pause: float
     accepted: set[str] = set()
     over = asyncio.Event()
 
+    async def one_runs() -> bool:
+        return any(replica.running for replica in replicas)
+
     async def call() -> None:
         async with AsyncExitStack() as stack:
             clients = cycle([await stack.enter_async_context(replica.client()) for replica in replicas])
             while not over.is_set():
                 try:
                     answer = await next(clients).post("/verifications", json={"to": next(numbers)})
-                except httpx.TransportError:
-                    await asyncio.sleep(0.01)  # that one is dead: what it did with the request, nobody knows
+                except httpx.TransportError:  # that one is dead: what it did with the request, nobody knows
+                    await until(one_runs, "a replica runs")
                     continue
                 if answer.status_code == 201:
                     accepted.add(answer.json()["id"])
@@ -143,13 +146,18 @@ async def load(replicas: Sequence[Process], numbers: Iterator[str], pause: float
         await asyncio.gather(*callers)
 
 
-async def kill_and_restart(replicas: Sequence[Process]) -> list[tuple[str, float]]:
-    """Kill them in a random order at random moments, each restarted at once; who died when."""
+async def kill_and_restart(replicas: Sequence[Process], accepted: set[str]) -> list[tuple[str, float]]:
+    """Kill them in a random order, each after a random number more was accepted, and restart them; who died when."""
     random = Random(SEED)  # noqa: S311 - the same moments in every run
     order = random.sample(list(replicas) * (KILLS // REPLICAS), KILLS)
     killed = []
     for replica in order:
-        await asyncio.sleep(random.uniform(0.1, 0.6))  # the load goes on meanwhile
+        enough = len(accepted) + random.randint(10, 60)
+
+        async def loaded(enough: int = enough) -> bool:
+            return len(accepted) >= enough
+
+        await until(loaded, f"{enough} are accepted")
         replica.kill()
         killed.append((replica.name, time.monotonic()))
         replica.start()
